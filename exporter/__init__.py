@@ -1,0 +1,1 @@
+"""The exporter: joins the records of every ring and serves what comes of it to Prometheus."""

@@ -1,0 +1,1 @@
+"""Exposition: what the correlator knows, in the formats that Prometheus reads."""

@@ -1,0 +1,1 @@
+"""Web: the HTTP server of the exporter."""

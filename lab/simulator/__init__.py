@@ -1,0 +1,1 @@
+"""A simulated exchange: Binance-shaped WebSocket feeds replayed from recordings or generated."""
