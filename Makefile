@@ -20,7 +20,7 @@ demo: build ## the whole pipeline on this host: make demo DURATION=20 ARGS="--tl
 	$(Q)$(BIN)/tickpath demo --duration $(DURATION) $(ARGS)
 
 test: build ## unit, property and namespace tests: make test ARGS="-k ring"
-	$(Q)$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: build ## formatting, typing, compiler warnings, import direction
 	$(Q)VENV=$(VENV) tools/lint

@@ -228,7 +228,8 @@ struct tp_row {
     char stream[TP_STREAM_BYTES]; /* what was subscribed, shortened with a trailing '~' where it does not fit */
 };
 
-/* Running totals of a producer since it started, in the header page of its ring: they cannot be overwritten. */
+/* Running totals of a ring, in its header page: they cannot be overwritten, and a successor of the producer goes on
+ * with them. */
 enum tp_counter {
     TP_COUNT_MESSAGES = 0,          /* feed: messages received */
     TP_COUNT_PARSE_FAILED = 1,      /* feed: messages whose JSON could not be read */

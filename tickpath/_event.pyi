@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Final
+
+Layout = dict[str, tuple[int, str]]
+
+BODIES: Final[dict[str, Layout]]
+BODY_OFFSET: Final[int]
+BODY_BYTES: Final[int]
+HEADER: Final[Layout]
+ROW: Final[Layout]
+ABI_VERSION: Final[int]
+RECORD_BYTES: Final[int]
+ROW_BYTES: Final[int]
+ROW_NONE: Final[int]
+RESOLUTION_MASK: Final[int]
+KIND: Final[dict[str, int]]
+CLOCK: Final[dict[str, int]]
+SOURCE: Final[dict[str, int]]
+TIER: Final[dict[str, int]]
+MESSAGE_FLAG: Final[dict[str, int]]
+RESOLUTION: Final[dict[str, int]]
+READ_FLAG: Final[dict[str, int]]
+SEGMENT_FLAG: Final[dict[str, int]]
+CLOCK_FLAG: Final[dict[str, int]]
+ROW_STATE: Final[dict[str, int]]
+TRANSPORT: Final[dict[str, int]]
+ROW_FLAG: Final[dict[str, int]]
+COUNTER: Final[dict[str, int]]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3
+"""What event.h says, read out of the compiled header: numbers, sizes and offsets. Python knows the ABI from here only."""
+
+from tickpath._event cimport *
+
+cdef tp_event event
+cdef tp_row row
+
+
+cdef object _at(void *base, void *field, size_t size, str kind):
+    return (<char *>field - <char *>base, f"{kind}{size}")
+
+
+cdef dict _layouts():
+    cdef tp_message *m = &event.message
+    cdef tp_message_wide *w = &event.wide
+    cdef tp_read *r = &event.read
+    cdef tp_segment *s = &event.segment
+    cdef tp_interval *i = &event.interval
+    cdef tp_connection *c = &event.connection
+    cdef tp_clock_reading *k = &event.reading
+    return {
+        "message": {
+            "exchange_ns": _at(m, &m.exchange_ns, sizeof(m.exchange_ns), "i"),
+            "end": _at(m, &m.end, sizeof(m.end), "u"),
+            "ordinal": _at(m, &m.ordinal, sizeof(m.ordinal), "u"),
+            "length": _at(m, &m.length, sizeof(m.length), "u"),
+            "decode_ns": _at(m, &m.decode_ns, sizeof(m.decode_ns), "u"),
+            "parsed_ns": _at(m, &m.parsed_ns, sizeof(m.parsed_ns), "u"),
+            "published_ns": _at(m, &m.published_ns, sizeof(m.published_ns), "u"),
+            "transaction_ns": _at(m, &m.transaction_ns, sizeof(m.transaction_ns), "i"),
+        },
+        "wide": {
+            "length": _at(w, &w.length, sizeof(w.length), "u"),
+            "decode_ns": _at(w, &w.decode_ns, sizeof(w.decode_ns), "i"),
+            "parsed_ns": _at(w, &w.parsed_ns, sizeof(w.parsed_ns), "i"),
+            "published_ns": _at(w, &w.published_ns, sizeof(w.published_ns), "i"),
+            "transaction_ns": _at(w, &w.transaction_ns, sizeof(w.transaction_ns), "i"),
+        },
+        "read": {
+            "from": _at(r, &r.from_, sizeof(r.from_), "u"),
+            "to": _at(r, &r.to, sizeof(r.to), "u"),
+            "asked_ns": _at(r, &r.asked_ns, sizeof(r.asked_ns), "u"),
+            "sw_ns": _at(r, &r.sw_ns, sizeof(r.sw_ns), "i"),
+            "hw_ns": _at(r, &r.hw_ns, sizeof(r.hw_ns), "i"),
+        },
+        "segment": {
+            "frame": _at(s, &s.frame, sizeof(s.frame), "u"),
+            "seen_ns": _at(s, &s.seen_ns, sizeof(s.seen_ns), "u"),
+            "seq": _at(s, &s.seq, sizeof(s.seq), "u"),
+            "length": _at(s, &s.length, sizeof(s.length), "u"),
+            "ack": _at(s, &s.ack, sizeof(s.ack), "u"),
+            "ifindex": _at(s, &s.ifindex, sizeof(s.ifindex), "u"),
+            "bound_ns": _at(s, &s.bound_ns, sizeof(s.bound_ns), "u"),
+            "segments": _at(s, &s.segments, sizeof(s.segments), "u"),
+            "tcp_flags": _at(s, &s.tcp_flags, sizeof(s.tcp_flags), "u"),
+        },
+        "interval": {
+            "from": _at(i, &i.from_, sizeof(i.from_), "u"),
+            "to": _at(i, &i.to, sizeof(i.to), "u"),
+            "cookie": _at(i, &i.cookie, sizeof(i.cookie), "u"),
+            "seq": _at(i, &i.seq, sizeof(i.seq), "u"),
+            "pid": _at(i, &i.pid, sizeof(i.pid), "u"),
+            "asked_ns": _at(i, &i.asked_ns, sizeof(i.asked_ns), "u"),
+        },
+        "connection": {
+            "cookie": _at(c, &c.cookie, sizeof(c.cookie), "u"),
+            "bytes": _at(c, &c.bytes, sizeof(c.bytes), "u"),
+            "messages": _at(c, &c.messages, sizeof(c.messages), "u"),
+        },
+        "reading": {
+            "before_ns": _at(k, &k.before_ns, sizeof(k.before_ns), "i"),
+            "after_ns": _at(k, &k.after_ns, sizeof(k.after_ns), "i"),
+            "max_error_ns": _at(k, &k.max_error_ns, sizeof(k.max_error_ns), "i"),
+            "frequency": _at(k, &k.frequency, sizeof(k.frequency), "i"),
+            "tai_offset_s": _at(k, &k.tai_offset_s, sizeof(k.tai_offset_s), "i"),
+            "device": _at(k, &k.device, sizeof(k.device), "u"),
+        },
+    }
+
+
+# name -> (offset, numpy format), of the parts of a record and of a row.
+BODIES = _layouts()
+BODY_OFFSET = <char *>&event.words - <char *>&event
+BODY_BYTES = sizeof(event.words)
+HEADER = {
+    "seq": _at(&event, &event.seq, sizeof(event.seq), "u"),
+    "kind": _at(&event, &event.kind, sizeof(event.kind), "u"),
+    "clock": _at(&event, &event.clock, sizeof(event.clock), "u"),
+    "source": _at(&event, &event.source, sizeof(event.source), "u"),
+    "flags": _at(&event, &event.flags, sizeof(event.flags), "u"),
+    "row": _at(&event, &event.row, sizeof(event.row), "u"),
+    "time_ns": _at(&event, &event.time_ns, sizeof(event.time_ns), "i"),
+}
+ROW = {
+    "version": _at(&row, &row.version, sizeof(row.version), "u"),
+    "generation": _at(&row, &row.generation, sizeof(row.generation), "u"),
+    "state": _at(&row, &row.state, sizeof(row.state), "u"),
+    "flags": _at(&row, &row.flags, sizeof(row.flags), "u"),
+    "cookie": _at(&row, &row.cookie, sizeof(row.cookie), "u"),
+    "netns": _at(&row, &row.netns, sizeof(row.netns), "u"),
+    "opened_ns": _at(&row, &row.opened_ns, sizeof(row.opened_ns), "i"),
+    "closed_ns": _at(&row, &row.closed_ns, sizeof(row.closed_ns), "i"),
+    "local": _at(&row, &row.local, sizeof(row.local), "V"),
+    "remote": _at(&row, &row.remote, sizeof(row.remote), "V"),
+    "local_port": _at(&row, &row.local_port, sizeof(row.local_port), "u"),
+    "remote_port": _at(&row, &row.remote_port, sizeof(row.remote_port), "u"),
+    "irs": _at(&row, &row.irs, sizeof(row.irs), "u"),
+    "transport": _at(&row, &row.transport, sizeof(row.transport), "u"),
+    "reconnects": _at(&row, &row.reconnects, sizeof(row.reconnects), "u"),
+    "venue": _at(&row, &row.venue, sizeof(row.venue), "S"),
+    "feed": _at(&row, &row.feed, sizeof(row.feed), "S"),
+    "stream": _at(&row, &row.stream, sizeof(row.stream), "S"),
+}
+ABI_VERSION = TP_ABI_VERSION
+RECORD_BYTES = sizeof(tp_event)
+ROW_BYTES = sizeof(tp_row)
+ROW_NONE = <uint32_t>TP_ROW_NONE
+
+KIND = {
+    "HELLO": TP_KIND_HELLO, "BYE": TP_KIND_BYE, "OPENED": TP_KIND_OPENED, "CLOSED": TP_KIND_CLOSED,
+    "READ": TP_KIND_READ, "MESSAGE": TP_KIND_MESSAGE, "MESSAGE_WIDE": TP_KIND_MESSAGE_WIDE,
+    "SEGMENT": TP_KIND_SEGMENT, "READABLE": TP_KIND_READABLE, "COPIED": TP_KIND_COPIED, "CLOCK": TP_KIND_CLOCK,
+}
+CLOCK = {
+    "NONE": TP_CLOCK_NONE, "MONOTONIC": TP_CLOCK_MONOTONIC, "REALTIME": TP_CLOCK_REALTIME, "TAI": TP_CLOCK_TAI,
+    "TSC": TP_CLOCK_TSC, "NIC": TP_CLOCK_NIC, "PHC": TP_CLOCK_PHC,
+}
+SOURCE = {
+    "NONE": TP_SOURCE_NONE, "HW": TP_SOURCE_HW, "SW": TP_SOURCE_SW, "POLL": TP_SOURCE_POLL,
+    "HW_GRO": TP_SOURCE_HW_GRO, "SW_GRO": TP_SOURCE_SW_GRO, "SOCK": TP_SOURCE_SOCK,
+}
+TIER = {"A": TP_TIER_A, "B": TP_TIER_B, "C": TP_TIER_C}
+MESSAGE_FLAG = {
+    "HAS_EXCHANGE": TP_MESSAGE_HAS_EXCHANGE, "HAS_TRANSACTION": TP_MESSAGE_HAS_TRANSACTION,
+    "HAS_DECODE": TP_MESSAGE_HAS_DECODE, "HAS_PARSED": TP_MESSAGE_HAS_PARSED,
+    "HAS_PUBLISHED": TP_MESSAGE_HAS_PUBLISHED, "WIDE": TP_MESSAGE_WIDE,
+}
+RESOLUTION_MASK = TP_MESSAGE_RESOLUTION_MASK
+RESOLUTION = {"MS": TP_RESOLUTION_MS, "US": TP_RESOLUTION_US, "NS": TP_RESOLUTION_NS, "S": TP_RESOLUTION_S}
+READ_FLAG = {"DRAINED": TP_READ_DRAINED}
+SEGMENT_FLAG = {"MERGED": TP_SEGMENT_MERGED, "BAD_CSUM": TP_SEGMENT_BAD_CSUM, "CUT": TP_SEGMENT_CUT}
+CLOCK_FLAG = {"SYNCHRONISED": TP_CLOCK_SYNCHRONISED, "STEPPED": TP_CLOCK_STEPPED}
+ROW_STATE = {"FREE": TP_ROW_FREE, "OPEN": TP_ROW_OPEN, "CLOSED": TP_ROW_CLOSED}
+TRANSPORT = {
+    "UNKNOWN": TP_TRANSPORT_UNKNOWN, "WS": TP_TRANSPORT_WS, "WSS12": TP_TRANSPORT_WSS12, "WSS13": TP_TRANSPORT_WSS13,
+}
+ROW_FLAG = {"HAS_IRS": TP_ROW_HAS_IRS}
+COUNTER = {
+    "MESSAGES": TP_COUNT_MESSAGES, "PARSE_FAILED": TP_COUNT_PARSE_FAILED,
+    "PUBLISH_DROPPED": TP_COUNT_PUBLISH_DROPPED, "CONNECTS": TP_COUNT_CONNECTS,
+    "CONNECT_FAILED": TP_COUNT_CONNECT_FAILED, "FEED_GAPS": TP_COUNT_FEED_GAPS,
+    "CONTROL_FRAMES": TP_COUNT_CONTROL_FRAMES, "REPLIES": TP_COUNT_REPLIES, "FRAMES": TP_COUNT_FRAMES,
+    "FRAMES_DROPPED": TP_COUNT_FRAMES_DROPPED, "FRAMES_MALFORMED": TP_COUNT_FRAMES_MALFORMED,
+    "FRAMES_FRAGMENT": TP_COUNT_FRAMES_FRAGMENT, "FRAMES_UNSTAMPED": TP_COUNT_FRAMES_UNSTAMPED,
+    "ROWS_EXHAUSTED": TP_COUNT_ROWS_EXHAUSTED, "PROTOCOL_ERRORS": TP_COUNT_PROTOCOL_ERRORS,
+}
