@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the correlator knows at one moment: the only thing that exposition, web and the demo read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class SeriesKind(StrEnum):
+    """Which of the three histogram metrics a series belongs to (DESIGN 2)."""
+
+    HOP = "hop"
+    PART = "part"
+    SPAN = "span"
+
+
+class HistogramView(Protocol):
+    """What is read of a histogram; tickpath.histogram.Histogram is one. Signed nanoseconds, schema 4."""
+
+    @property
+    def count(self) -> int:
+        """How many values, negative ones included."""
+
+    @property
+    def sum_ns(self) -> int:
+        """Their signed sum, exact."""
+
+    @property
+    def min_ns(self) -> int | None:
+        """The smallest value, exact; None while empty."""
+
+    @property
+    def max_ns(self) -> int | None:
+        """The largest value, exact; None while empty."""
+
+    def quantile_ns(self, q: float) -> int | None:
+        """The q-quantile, at most one bucket (4.4 %) wrong; None while empty."""
+
+    def buckets(self) -> Iterable[tuple[int, int, int]]:
+        """(lowest_ns, highest_ns, count) of every bucket that holds something, ascending; both bounds inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One histogram and the labels it is known by.
+
+    `name` is the hop's or span's DESIGN name ("nic_to_user"), `part` the part's ("decode") where kind is PART, else "".
+    `source` is who took the wire stamp ("sw", "sock"), "" where none enters. The histogram is a copy: it does not move.
+    """
+
+    kind: SeriesKind
+    name: str
+    part: str
+    venue: str
+    feed: str
+    source: str
+    histogram: HistogramView
+
+
+@dataclass(frozen=True, slots=True)
+class RingState:
+    """One attached ring.
+
+    `ring` is the id that attach returned, `alive` whether its producer holds the lock. `lost` counts the records that
+    were overwritten before they were read, `skipped` those written before this reader attached (it starts at the head).
+    `cursor` is the sequence number of the last record that was read or given up: a successor learns from it what it
+    skipped. `counters` are the producer's own totals by the lower-case name of enum tp_counter without its prefix
+    ("parse_failed"); zero ones may be left out.
+    """
+
+    ring: int
+    name: str
+    kind: str
+    alive: bool
+    lost: int
+    skipped: int
+    cursor: int
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """One clock that producers publish readings of.
+
+    `clock` is "realtime", "tai", "tsc", "nic2" (ifindex) or "phc0" (index). `offset_ns` is clock - CLOCK_MONOTONIC at
+    the newest reading. `bound_ns` is the half-width of what a time converted from it may be off by against UTC; None:
+    unknown. `epoch` counts up from 0 with every step; `steps` is how many steps were seen.
+    """
+
+    clock: str
+    offset_ns: int
+    bound_ns: int | None
+    epoch: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A consistent state of the correlator, taken between two polls; nothing in it moves afterwards.
+
+    For every (venue, feed): the sum of `matched` plus the sum of `unmatched` equals `messages`, always. Messages that
+    still wait for their stamps are in `pending` alone. Names of venues and feeds are UTF-8 text; the correlator keeps
+    them unique and bounds how many there can be.
+    """
+
+    series: tuple[Series, ...]
+    messages: Mapping[tuple[str, str], int]
+    """(venue, feed)"""
+    matched: Mapping[tuple[str, str, str, str, str], int]
+    """(venue, feed, tier "A"|"B"|"C", method "offset"|"socket"|"window", source)"""
+    unmatched: Mapping[tuple[str, str, str], int]
+    """(venue, feed, reason)"""
+    missing: Mapping[tuple[str, str, str, str], int]
+    """(venue, feed, hop, reason): messages for which the hop could not be recorded"""
+    negative: Mapping[tuple[str, str, str], int]
+    """(venue, feed, hop): values below zero; they are in the histograms too"""
+    hol_blocked: Mapping[tuple[str, str], int]
+    """(venue, feed): messages with a head-of-line wait above zero"""
+    retransmitted: Mapping[tuple[str, str], int]
+    """(venue, feed): messages of which a byte arrived more than once"""
+    merged: Mapping[tuple[str, str], int]
+    """(venue, feed): messages whose own arrival was a frame merged by GRO"""
+    rings: tuple[RingState, ...]
+    clocks: tuple[ClockState, ...]
+    pending: int
+    """Messages that wait for stamps."""
+    evicted: Mapping[str, int]
+    """What was dropped to stay within bounded memory, by what it was ("connection", "segment", "message")."""
