@@ -36,6 +36,7 @@ cdef extern from "tickpath/ring.h" nogil:
     void tp_ring_row_update(tp_ring_writer *writer, uint32_t handle, const tp_row *row)
     void tp_ring_row_close(tp_ring_writer *writer, uint32_t handle, int64_t closed_ns)
     int tp_ring_attach(tp_ring_reader *reader, const char *path, char *why, size_t why_bytes)
+    void tp_ring_rewind(tp_ring_reader *reader)
     void tp_ring_detach(tp_ring_reader *reader)
     size_t tp_ring_read(tp_ring_reader *reader, tp_event *out, size_t max)
     int tp_ring_row(const tp_ring_reader *reader, uint32_t handle, tp_row *out)

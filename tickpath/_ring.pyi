@@ -40,13 +40,16 @@ class RingWriter:
     ) -> None: ...
 
 class RingReader:
-    """A reader's end: maps the file read-only and starts at its head; one thread only.
+    """A reader's end: maps the file read-only; one thread only.
+
+    Starts at the head, or with `from_start` at the oldest record that is still there (for a ring made while the reader
+    was already looking for it; what was overwritten by then counts as lost).
 
     Raises RingError on opening what is no ring of this ABI, and from every call once the file was cut short.
     """
 
     path: Path
-    def __init__(self, path: Path) -> None: ...
+    def __init__(self, path: Path, *, from_start: bool = False) -> None: ...
     def read(self, out: npt.NDArray[Any] | memoryview) -> int:
         """Copy what is new into `out` (contiguous, as bytes: `array.view("u1")`); the number of records."""
     def row(self, handle: int) -> np.void | None:

@@ -109,14 +109,16 @@ cdef class RingWriter:
 
 
 cdef class RingReader:
-    """A reader's end of a ring file: maps it read-only, starts at its head. One thread only."""
+    """A reader's end of a ring file: maps it read-only. One thread only."""
 
-    def __cinit__(self, path):
+    def __cinit__(self, path, *, bint from_start=False):
         cdef char why[512]
         self.path = Path(path)
         name = os.fsencode(self.path)
         if tp_ring_attach(&self.reader, name, why, sizeof(why)) != 0:
             raise RingError(why.decode("utf-8", "replace"))
+        if from_start:
+            tp_ring_rewind(&self.reader)
         self.is_open = True
 
     cdef tp_ring_reader *raw(self) except NULL:

@@ -114,6 +114,12 @@ void tp_ring_row_close(struct tp_ring_writer *writer, uint32_t handle, int64_t c
  *         file's), -errno of a failed call. */
 int tp_ring_attach(struct tp_ring_reader *reader, const char *path, char *why, size_t why_bytes);
 
+/* Puts the cursor before the first record ever written: for a ring that was made while its reader was already there to
+ * look for it. What has been overwritten since then counts as lost. */
+static inline void tp_ring_rewind(struct tp_ring_reader *reader) {
+    reader->cursor = 0;
+}
+
 void tp_ring_detach(struct tp_ring_reader *reader);
 
 /* Copies the row of `handle`.

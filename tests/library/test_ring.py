@@ -74,6 +74,17 @@ def test_a_reader_gets_every_record_in_order_from_the_moment_it_came(tmp_path: P
             assert reader.lost == 0
 
 
+def test_a_reader_that_waited_for_the_ring_gets_its_first_record(tmp_path: Path) -> None:
+    with RingWriter(tmp_path, "a", "feed", capacity=64) as writer:
+        writer.write(_records(40).view("u1"))
+        with RingReader(tmp_path / "a.ring", from_start=True) as reader:
+            assert _drain(reader)["seq"].tolist() == list(range(1, 42))
+        writer.write(_records(60).view("u1"))
+        with RingReader(tmp_path / "a.ring", from_start=True) as reader:
+            got = _drain(reader)
+            assert len(got) + reader.lost == 101
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 50)), max_size=20))
 def test_written_is_received_plus_lost_whatever_the_interleaving(steps: list[tuple[int, int]]) -> None:
