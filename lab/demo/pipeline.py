@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's pipeline: started from the exporter up to the feeds, so that nothing is sent before all can see it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from tickpath.exporter.exposition.summary import Summary
+from tickpath.lab.demo.plan import PlannedFeed, planned_feeds
+from tickpath.lab.demo.processes import Child, DemoError
+from tickpath.lab.simulator.config import EventTimes, Venue
+from tickpath.lab.simulator.generator import STREAMS
+from tickpath.lab.simulator.recording import Recording
+
+_START_S = 30.0
+_SETTLE_S = 10.0
+_PUBLISH_PORT = 5555
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """What the demo plays. `duration_s` None: until stopped. Ports of 0: any free one."""
+
+    duration_s: float | None
+    replay: Path | None
+    speed: str
+    tls: str | None
+    event_times: EventTimes
+    exporter_port: int
+    publish_port: int = _PUBLISH_PORT
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _sibling_ports(first: int, count: int) -> list[int]:
+    return [first + n if first else _free_port() for n in range(count)]
+
+
+def _played(replay: Path | None) -> tuple[Venue, set[str]]:
+    """Venue and stream names of what will be sent."""
+    if replay is None:
+        return Venue.USDM, set(STREAMS)
+    recording = Recording.read(replay)
+    return recording.venue or Venue.USDM, {message.stream for message in recording.messages if message.stream}
+
+
+class Pipeline:
+    """The running processes. A context manager: leaving it stops them all."""
+
+    def __init__(self, settings: DemoSettings, folder: Path) -> None:
+        self.settings = settings
+        self.venue, streams = _played(settings.replay)
+        self.planned = planned_feeds(self.venue, streams)
+        self.wire_refused: str | None = None
+        self._folder = folder
+        self._status = folder / "sent.json"
+        self._rings = folder / "rings"
+        self._children: list[Child] = []
+        self._exporter_url = ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __enter__(self) -> Pipeline:
+        try:
+            self._start()
+        except BaseException:
+            self._stop_all()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_all()
+
+    def _child(self, name: str, *arguments: str) -> Child:
+        child = Child(name, arguments, self._folder, {"TICKPATH_DIRECTORY": str(self._rings)})
+        self._children.append(child)
+        return child
+
+    def _stop_all(self) -> None:
+        for child in reversed(self._children):
+            child.stop()
+
+    def _start(self) -> None:
+        self._start_exporter()
+        port, authority = self._start_simulator()
+        self._start_wire(port)
+        scheme = "wss" if self.settings.tls else "ws"
+        ports = _sibling_ports(self.settings.publish_port, len(self.planned))
+        self.feeds = [
+            self._start_feed(feed, f"{scheme}://127.0.0.1:{port}{feed.target}", publish, authority)
+            for feed, publish in zip(self.planned, ports, strict=True)
+        ]
+
+    def _start_exporter(self) -> None:
+        port = self.settings.exporter_port or _free_port()
+        self._exporter_url = f"http://127.0.0.1:{port}"
+        exporter = self._child("exporter", "exporter", "--listen", f"127.0.0.1:{port}")
+        exporter.wait_until(self._exporter_ready, _START_S, "answer on /-/ready")
+
+    def _exporter_ready(self) -> bool:
+        try:
+            with self._opener.open(f"{self._exporter_url}/-/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _start_simulator(self) -> tuple[int, Path | None]:
+        settings = self.settings
+        arguments = ["simulate", "--port", "0", "--venue", self.venue.value, "--speed", settings.speed]
+        arguments += ["--event-times", settings.event_times.value, "--status", str(self._status), "--shared-clock"]
+        arguments += ["--connections", str(len(self.planned))]
+        if settings.replay is not None:
+            arguments += ["--replay", str(settings.replay)]
+        if settings.duration_s is not None:
+            arguments += ["--duration", str(settings.duration_s)]
+        authority = self._folder / "ca.pem" if settings.tls else None
+        if settings.tls:
+            arguments += ["--tls", settings.tls, "--ca", str(authority)]
+        self.simulator = self._child("simulator", *arguments)
+        self.simulator.wait_until(lambda: self._simulator_port() is not None, _START_S, "ready line")
+        return self._simulator_port() or 0, authority
+
+    def _simulator_port(self) -> int | None:
+        for line in self.simulator.output.read_text().splitlines(keepends=True):
+            if line.startswith("listening on ") and line.endswith("\n"):
+                return int(line.strip().rpartition(":")[2])
+        return None
+
+    def _start_wire(self, port: int) -> None:
+        self.wire = self._child("wire", "probe", "wire", "--interface", "lo", "--port", str(port))
+        try:
+            self.wire.wait_until((self._rings / "wire-lo.ring").exists, _START_S, "ring")
+        except DemoError:
+            if self.wire.exit_code is None:
+                raise
+            # Not permitted: the feed's own socket stamps are what this host offers.
+            self.wire_refused = self.wire.last_words()
+
+    def _start_feed(self, feed: PlannedFeed, url: str, publish_port: int, authority: Path | None) -> Child:
+        venue = "generic" if self.venue is Venue.COINBASE else f"binance-{self.venue.value}"
+        arguments = ["feed", url, "--name", feed.name, "--venue", venue, "--no-reconnect"]
+        arguments += ["--publish", f"tcp://127.0.0.1:{publish_port}"]
+        if authority is not None:
+            arguments += ["--cafile", str(authority)]
+        child = self._child(f"feed-{feed.name}", *arguments)
+        ring = self._rings / f"feed-{feed.name}.ring"
+        child.wait_until(ring.exists, _START_S, "ring")
+        return child
+
+    @property
+    def exporter_url(self) -> str:
+        return self._exporter_url
+
+    @property
+    def playing(self) -> bool:
+        """Whether the simulator still sends."""
+        return self.simulator.exit_code is None
+
+    def sent(self) -> int:
+        """Messages that the simulator says it has sent."""
+        try:
+            return int(json.loads(self._status.read_text())["messages"])
+        except FileNotFoundError:
+            return 0
+
+    def summary(self) -> Summary:
+        """The exporter's figures now. Raises DemoError when it does not answer."""
+        try:
+            with self._opener.open(f"{self._exporter_url}/api/summary", timeout=10) as answer:
+                return msgspec.json.decode(answer.read(), type=Summary)
+        except (OSError, msgspec.DecodeError) as error:
+            raise DemoError(f"the exporter at {self._exporter_url} does not answer: {error}") from None
+
+    def finish(self) -> tuple[Summary, int]:
+        """End sending, let everything that is under way arrive; the final figures, and how many messages were sent."""
+        self.simulator.stop()
+        for feed in self.feeds:
+            feed.wait_for_end(_SETTLE_S)
+            feed.stop()
+        self.wire.stop()
+        sent = self.sent()
+        deadline = time.monotonic() + _SETTLE_S
+        summary = self.summary()
+        while (summary.pending or summary.messages < sent) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            summary = self.summary()
+        return summary, sent
+
+    def faults(self) -> list[str]:
+        """One line for each process that ended in a way it should not have."""
+        said = []
+        for child in self._children:
+            if child.exit_code not in (None, 0) and not (child is self.wire and self.wire_refused):
+                with contextlib.suppress(OSError):
+                    said.append(f"{child.name} ended with {child.exit_code}: {child.last_words()}")
+        return said
