@@ -77,5 +77,4 @@ def parse(
     fields = _packet.parse(frame, ethertype, len(frame) if original_bytes is None else original_bytes)
     if isinstance(fields, int):
         return Reason(fields)
-    *plain, ip_checksum, tcp_checksum = fields
-    return Packet(*plain, Checksum(ip_checksum), Checksum(tcp_checksum))
+    return Packet(*fields[:-2], *map(Checksum, fields[-2:]))
