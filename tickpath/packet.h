@@ -222,7 +222,7 @@ static inline int tp_packet_parse_from(const struct tp_packet_frame *frame, uint
 }
 
 /* Parse what follows an ethertype that is known otherwise: a frame whose link header, or only whose outer VLAN tag, the
- * kernel has taken off. `bytes` begins behind the ethertype.
+ * kernel has taken off. `bytes` begins behind the ethertype; `captured` bytes beyond `original` are not the frame's.
  * @return 0, with *packet filled; else a tp_packet_error, and *packet means nothing. */
 static inline int tp_packet_parse_ethertype(const uint8_t *bytes, uint32_t captured, uint32_t original,
                                             uint16_t ethertype, struct tp_packet *packet) {
