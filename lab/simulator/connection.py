@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One client's connection, played by one thread: handshake, requests, paced messages, pings, a graceful end."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import select
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from http import HTTPStatus
+from time import monotonic_ns, time_ns
+
+import structlog
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from tickpath.errors import InputError
+from tickpath.lab.simulator import frames
+from tickpath.lab.simulator.address import Address, Refusal, read_address
+from tickpath.lab.simulator.batch import Batch
+from tickpath.lab.simulator.config import AtEnd, Garbage
+from tickpath.lab.simulator.message import stamped
+from tickpath.lab.simulator.playback import Playback
+from tickpath.lab.simulator.subscription import Subscription
+from tickpath.lab.simulator.transport import Transport
+from tickpath.lab.simulator.truth import ConnectionSummary
+from tickpath.lab.simulator.wire import Wire
+
+log = structlog.get_logger(__name__)
+
+_HANDSHAKE_NS = 10_000_000_000
+# In a burst, or at full speed, requests and pongs are looked for this often.
+_POLL_NS = 5_000_000
+_MISSED_PINGS = 3
+_PR_SET_TIMERSLACK = 29
+_NO_FRAME = b"\xff" * 16  # reserved bits and a reserved opcode
+_NO_RECORD = b"\x00" * 16
+_NO_JSON = b'{"e":"trade","E":'
+
+
+class _EndedError(Exception):
+    """The connection is over; its text says why."""
+
+
+class Connection:
+    """Owns the socket; `run` is the thread's whole life and raises nothing."""
+
+    def __init__(self, number: int, sock: socket.socket, transport: Transport, playback: Playback) -> None:
+        self._sock = sock
+        self._playback = playback
+        self._config = playback.config
+        self._protocol = ServerProtocol()
+        self._subscription = Subscription(Address((), False), ())
+        self._replies: list[bytes] = []  # plain control frames and answers: sent between messages, never inside one
+        self._request_parts: list[bytes] = []
+        self._pings: deque[tuple[bytes, int]] = deque()
+        self._ping_number = 0
+        self._next_ping_ns = 0
+        self._polled_ns = 0
+        self._stop_by_ns: int | None = None
+        self._leaving: str | None = None
+        self._garbage_sent = False
+        self.summary = ConnectionSummary(number, sock.getpeername()[1], monotonic_ns())
+        self._wire = Wire(sock, transport, self.summary, self._blocked)
+
+    def run(self) -> None:
+        """Play until the client leaves, the messages end, or the simulator stops."""
+        # The kernel rounds every timed wait up by 50 us unless told otherwise (prctl(2), PR_SET_TIMERSLACK).
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            if self._handshake():
+                self._play()
+            self._leaving = self._leaving or "the replay ended"
+            self._finish()
+            reason = self._leaving
+        except _EndedError as ended:
+            reason = str(ended)
+        except InputError as error:
+            reason = f"the client broke the protocol: {error}"
+        except OSError as error:
+            reason = f"the TCP connection ended: {error.strerror}"
+        finally:
+            self._sock.close()
+            self.summary.closed = reason
+            self._playback.truth.flush()
+            log.info(
+                "connection ended",
+                connection=self.summary.connection,
+                reason=reason,
+                messages=self.summary.messages,
+                bytes=self.summary.bytes,
+            )
+
+    # --- the client's side ---
+
+    def _handshake(self) -> bool:
+        """Whether the connection was upgraded; a refusal waits in the replies."""
+        by_ns = monotonic_ns() + _HANDSHAKE_NS
+        while self._protocol.state is State.CONNECTING and not self._leaving:
+            if self._protocol.handshake_exc is not None:
+                break
+            left_ns = by_ns - monotonic_ns()
+            if left_ns <= 0:
+                raise _EndedError("no WebSocket handshake came")
+            self._look(left_ns)
+            self._send_replies()
+        if self._protocol.state is State.OPEN:
+            return True
+        self._leaving = self._leaving or "the handshake was refused"
+        return False
+
+    def _upgrade(self, request: Request) -> None:
+        self.summary.path = request.path
+        refused = self._config.faults.refuse_status
+        if refused is not None:
+            address: Address | Refusal = Refusal(HTTPStatus(refused), "refused, as the simulator was told")
+        else:
+            address = read_address(request.path, self._playback.venue)
+        if isinstance(address, Refusal):
+            response = self._protocol.reject(address.status, address.text + "\n")
+        else:
+            response = self._protocol.accept(request)
+            self._subscription = Subscription(address, self._playback.streams)
+            self._next_ping_ns = monotonic_ns() + self._playback.ping_interval_ns
+            self._tell_unserved()
+        log.info(
+            "connection",
+            connection=self.summary.connection,
+            peer_port=self.summary.peer_port,
+            path=request.path,
+            status=response.status_code,
+        )
+        self._protocol.send_response(response)
+
+    def _tell_unserved(self) -> None:
+        for name in self._subscription.unserved():
+            log.warning("nothing to send for a stream", stream=name, path=self.summary.path)
+
+    def _receive(self) -> None:
+        """Take what the client sent. Answers of TLS are queued; those of WebSocket wait in the replies."""
+        try:
+            data = self._sock.recv(1 << 16)
+        except BlockingIOError:
+            return
+        if not data:
+            raise _EndedError(self._leaving or "the client ended the TCP connection")
+        try:
+            plain = self._wire.transport.open(data)
+        finally:
+            self._wire.answer()  # an alert says why TLS failed
+        if plain:
+            self._protocol.receive_data(plain)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._upgrade(event)
+            elif isinstance(event, Frame):
+                self._take_frame(event)
+        self._replies += filter(None, self._protocol.data_to_send())
+        if self._protocol.state is State.CLOSING and self._leaving is None:
+            received = self._protocol.close_rcvd
+            failed = self._protocol.parser_exc
+            self._leaving = (
+                f"the client broke the protocol: {failed}"
+                if failed is not None
+                else f"the client closed with {received.code if received else 1006}"
+            )
+
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PONG:
+            self._take_pong(bytes(frame.data))
+        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            self._request_parts.append(bytes(frame.data))
+            if frame.fin:
+                request = b"".join(self._request_parts)
+                self._request_parts.clear()
+                self.summary.requests += 1
+                reply = self._subscription.request(request)
+                if reply is not None:
+                    self._replies.append(frames.text(reply))
+                self._tell_unserved()
+
+    def _take_pong(self, payload: bytes) -> None:
+        # A pong answers its ping and those before it (RFC 6455, 5.5.3).
+        position = next((at for at, ping in enumerate(self._pings) if ping[0] == payload), None)
+        if position is None:
+            self.summary.unknown_pongs += 1
+            return
+        self.summary.pongs += 1
+        for _ in range(position + 1):
+            self._pings.popleft()
+
+    def _ping(self) -> bytes:
+        # The venue's payload is the time in milliseconds; ours never repeats.
+        self._ping_number = max(self._ping_number + 1, time_ns() // 1_000_000)
+        payload = b"%d" % self._ping_number
+        self._pings.append((payload, monotonic_ns()))
+        self.summary.pings += 1
+        return frames.ping(payload)
+
+    def _keep_alive(self, now_ns: int) -> None:
+        if self._protocol.state is not State.OPEN or self._leaving or now_ns < self._next_ping_ns:
+            return
+        interval_ns = self._playback.ping_interval_ns
+        if self._pings and now_ns - self._pings[0][1] >= _MISSED_PINGS * interval_ns:
+            self._leaving = "pings stayed unanswered"
+            self._close(1008, "Pong timeout")
+            return
+        self._next_ping_ns = now_ns + interval_ns
+        self._replies.append(self._ping())
+
+    # --- waiting ---
+
+    def _wait(self, until_ns: int | None) -> None:
+        """Serve the client until a monotonic time, or (None) until something happened."""
+        while True:
+            now_ns = monotonic_ns()
+            self._polled_ns = now_ns
+            self._keep_alive(now_ns)
+            self._send_replies()
+            if self._leaving or (until_ns is not None and now_ns >= until_ns):
+                self._look(0)
+                self._send_replies()
+                return
+            wake_ns = self._next_ping_ns if self._next_ping_ns else now_ns + _HANDSHAKE_NS
+            if until_ns is not None:
+                wake_ns = min(wake_ns, until_ns)
+            if self._look(wake_ns - now_ns) and until_ns is None:
+                self._send_replies()
+                return
+
+    def _look(self, timeout_ns: int) -> bool:
+        """Wait for the client or the stop; take what came."""
+        readable, _, _ = select.select(self._watched(), (), (), max(0, timeout_ns) / 1e9)
+        self._see_stop(readable)
+        if self._sock in readable:
+            self._receive()
+        return bool(readable)
+
+    def _blocked(self) -> None:
+        """The client takes no bytes now: listen to it until it does."""
+        timeout_ns = _HANDSHAKE_NS
+        if self._stop_by_ns is not None:
+            timeout_ns = self._stop_by_ns - monotonic_ns()
+            if timeout_ns <= 0:
+                raise _EndedError("the simulator stops; the client took no more bytes")
+        readable, _, _ = select.select(self._watched(), (self._sock,), (), timeout_ns / 1e9)
+        self._see_stop(readable)
+        if self._sock in readable:
+            self._receive()
+
+    def _watched(self) -> list[socket.socket | int]:
+        return [self._sock] if self._stop_by_ns is not None else [self._sock, self._playback.stop_fd]
+
+    def _see_stop(self, readable: list[socket.socket | int]) -> None:
+        if self._playback.stop_fd in readable:
+            self._stop_by_ns = monotonic_ns() + self._config.linger_ns
+            self._leaving = self._leaving or "the simulator stops"
+
+    def _send_replies(self) -> None:
+        while self._replies:
+            replies, self._replies = self._replies, []
+            for plain in replies:
+                self._wire.push(self._wire.transport.seal(plain))
+            self._wire.flush()
+        self._wire.flush()
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._replies += filter(None, self._protocol.data_to_send())
+
+    # --- the replay ---
+
+    def _play(self) -> None:
+        config, playback = self._config, self._playback
+        while not (self._subscription.active or self._leaving):
+            self._wait(None)
+        playback.subscribed.set()
+        pace = playback.pace()
+        joined_ns = pace.start()
+        batch = Batch(self._wire, config.shape, playback.truth, self._ping)
+        source = iter(()) if config.faults.silent else playback.messages()
+        if config.faults.huge_bytes and not config.faults.silent:
+            batch.add(_huge(config.faults.huge_bytes), monotonic_ns())
+        for message in source:
+            planned_ns = pace.planned_ns(message.time_ns)
+            now_ns = monotonic_ns()
+            if planned_ns is None:
+                planned_ns = now_ns
+            elif config.shared_clock and planned_ns < joined_ns:
+                continue
+            if planned_ns > now_ns or now_ns - self._polled_ns > _POLL_NS:
+                self._wait(planned_ns)
+            while config.speed is None and not (self._subscription.active or self._leaving):
+                self._wait(None)
+            if self._leaving:
+                break
+            if not self._subscription.selects(message.stream):
+                continue
+            # Event times follow the realtime clock, at the planned moment.
+            send_ns = time_ns() - monotonic_ns() + planned_ns
+            body = stamped(message, config.event_times, send_ns, config.exchange_delay_ns)
+            if self._subscription.combined and message.stream:
+                body = b'{"stream":"%b","data":%b}' % (message.stream.encode(), body)
+            self._misbehave(batch)
+            batch.add(body, planned_ns)
+            if config.messages is not None and self.summary.messages + len(batch) >= config.messages:
+                break
+        batch.send()
+        self._misbehave(batch)
+        self._send_replies()
+        while not self._leaving and (config.at_end is AtEnd.HOLD or config.faults.silent):
+            self._wait(None)
+
+    def _finish(self) -> None:
+        """Close as RFC 6455, 7.1.1 has it: Close sent and received, the server ends TCP first, the client follows."""
+        by_ns = self._stop_by_ns or monotonic_ns() + self._config.linger_ns
+        self._stop_by_ns = by_ns
+        self._close(1000, "")
+        self._send_replies()
+        while self._protocol.state is State.CLOSING and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
+            self._look(by_ns - monotonic_ns())
+        if farewell := self._wire.transport.farewell():
+            self._wire.push(farewell)
+        self._wire.flush()
+        self._sock.shutdown(socket.SHUT_WR)
+        while (left_ns := by_ns - monotonic_ns()) > 0:
+            if select.select([self._sock], (), (), left_ns / 1e9)[0] and not self._sock.recv(1 << 16):
+                return
+
+    def _misbehave(self, batch: Batch) -> None:
+        """Carry out the fault whose turn has come. Raises _EndedError when nothing can follow it."""
+        faults = self._config.faults
+        sent = self.summary.messages + len(batch)
+        if faults.garbage_after == sent and not self._garbage_sent:
+            self._garbage_sent = True
+            batch.send()
+            self._send_replies()
+            if faults.garbage is Garbage.JSON:
+                batch.add(_NO_JSON, monotonic_ns())
+                return
+            self._wire.push(_NO_RECORD if faults.garbage is Garbage.TLS else self._wire.transport.seal(_NO_FRAME))
+            self._wire.flush()
+            self._drain()
+            raise _EndedError("garbage was sent, as the simulator was told")
+        if faults.abort_after is not None and sent >= faults.abort_after:
+            batch.send()
+            self._drain()
+            # A close with zero linger time sends RST instead of FIN (socket(7), SO_LINGER).
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise _EndedError("the connection was reset, as the simulator was told")
+
+    def _drain(self) -> None:
+        """Wait until the client's kernel has acknowledged all bytes."""
+        by_ns = monotonic_ns() + self._config.linger_ns
+        while monotonic_ns() < by_ns:
+            unacknowledged = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))[0]
+            if unacknowledged == 0:
+                return
+            time.sleep(0.001)
+
+
+def _huge(size_bytes: int) -> bytes:
+    head, tail = b'{"e":"trade","E":%d,"x":"' % (time_ns() // 1_000_000), b'"}'
+    return head + b"x" * (size_bytes - len(head) - len(tail)) + tail

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator: listens, gives every client a connection of its own, tells what was sent, stops gracefully."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+
+from tickpath.errors import ConfigError, InputError, PermissionMissingError, TickpathError
+from tickpath.lab.simulator.config import SimulatorConfig, Venue
+from tickpath.lab.simulator.connection import Connection
+from tickpath.lab.simulator.playback import Playback
+from tickpath.lab.simulator.recording import Recording
+from tickpath.lab.simulator.transport import PlainTransport, Transport
+from tickpath.lab.simulator.truth import ConnectionSummary, Sent, Summary, TruthLog
+
+log = structlog.get_logger(__name__)
+
+_HOUSEKEEPING_S = 1.0
+# select(2) cannot watch descriptors beyond this.
+_DESCRIPTOR_LIMIT = 1024
+
+
+class Simulator:
+    """A simulated exchange in threads of this process; `start` binds and reads, `stop` closes every connection.
+
+    Raises TickpathError from the constructor and `start` when the recording, the port or TLS cannot be had.
+    """
+
+    def __init__(self, config: SimulatorConfig | None = None) -> None:
+        self.config = config or SimulatorConfig()
+        self.ended = threading.Event()
+        """Set when the duration is over or the asked-for number of connections has ended."""
+        self._connections: list[Connection] = []
+        self._threads: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
+        self._skipped = 0
+        self._stopped = False
+
+    # --- life ---
+
+    def start(self) -> Self:
+        """Listen. On return clients can connect."""
+        config = self.config
+        self._truth = TruthLog(config.log, keep=config.keep_log)
+        self._stop_reader, self._stop_writer = os.pipe()
+        try:
+            self._playback = self._prepare()
+            self._listener = _listen(config.host, config.port)
+        except BaseException:
+            os.close(self._stop_reader)
+            os.close(self._stop_writer)
+            self._truth.close()
+            raise
+        self.port = int(self._listener.getsockname()[1])
+        self._write_status()
+        for target in (self._accept, self._keep_house):
+            thread = threading.Thread(target=target, name=f"simulator-{target.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def stop(self) -> None:
+        """Send no more messages, close every connection, wait for the clients (`linger_ns`), end all threads."""
+        if self._stopped or self._listener is None:
+            return
+        self._stopped = True
+        # Every thread watches the reading end, which says end-of-file from now on.
+        os.close(self._stop_writer)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+        os.close(self._stop_reader)
+        self._truth.close()
+        self.ended.set()
+        self._write_status()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- what it tells ---
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port; a venue's path follows."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"{'ws' if self.config.tls is None else 'wss'}://{host}:{self.port}"
+
+    @property
+    def ca_path(self) -> Path | None:
+        """The CA certificate that a client has to trust; None without TLS."""
+        return None
+
+    @property
+    def venue(self) -> Venue:
+        """The venue that is played."""
+        return self._playback.venue
+
+    @property
+    def sent(self) -> int:
+        """Messages sent on all connections so far."""
+        return sum(connection.summary.messages for connection in self._connections)
+
+    @property
+    def connections(self) -> list[ConnectionSummary]:
+        """One summary per connection that was accepted, in that order."""
+        return [connection.summary for connection in self._connections]
+
+    @property
+    def log(self) -> list[Sent]:
+        """With `keep_log`: every message sent so far; those of one connection in their order."""
+        return self._truth.kept
+
+    def summary(self) -> Summary:
+        """Everything that was sent so far."""
+        summaries = self.connections
+        return Summary(
+            url=self.url,
+            ca=str(self.ca_path) if self.ca_path else None,
+            venue=self.venue.value,
+            skipped_lines=self._skipped,
+            connections=summaries,
+            messages=sum(summary.messages for summary in summaries),
+            bytes=sum(summary.bytes for summary in summaries),
+            ended=self._stopped,
+        )
+
+    # --- inside ---
+
+    def _prepare(self) -> Playback:
+        config = self.config
+        if config.replay is None:
+            raise ConfigError("nothing to replay")
+        recording = Recording.read(config.replay)
+        self._skipped = recording.skipped
+        venue = config.venue or recording.venue
+        if venue is None:
+            venue = Venue.USDM
+            log.warning("the recording does not show its venue; USD-M is assumed: name it with --venue")
+        return Playback(
+            config=config,
+            venue=venue,
+            streams=frozenset(message.stream for message in recording.messages) - {""},
+            first_ns=recording.messages[0].time_ns,
+            messages=lambda: iter(recording.messages),
+            truth=self._truth,
+            stop_fd=self._stop_reader,
+        )
+
+    def _transport(self) -> Transport:
+        return PlainTransport()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while True:
+            readable, _, _ = select.select([self._listener, self._stop_reader], (), ())
+            if self._stop_reader in readable:
+                return
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as error:
+                log.warning("a connection could not be accepted", reason=error.strerror)
+                continue
+            self._serve(sock)
+
+    def _serve(self, sock: socket.socket) -> None:
+        if sock.fileno() >= _DESCRIPTOR_LIMIT:
+            log.warning("a connection was turned away: too many are open", limit=_DESCRIPTOR_LIMIT)
+            sock.close()
+            return
+        try:
+            connection = Connection(len(self._connections), sock, self._transport(), self._playback)
+        except OSError:  # gone before it was looked at
+            sock.close()
+            return
+        self._connections.append(connection)
+        thread = threading.Thread(target=connection.run, name=f"simulator-{len(self._connections)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _keep_house(self) -> None:
+        until_ns: int | None = None
+        while True:
+            readable, _, _ = select.select([self._stop_reader], (), (), _HOUSEKEEPING_S / 10)
+            if readable:
+                return
+            now_ns = monotonic_ns()
+            if until_ns is None and self.config.duration_ns is not None and self._playback.subscribed.is_set():
+                until_ns = now_ns + self.config.duration_ns
+            over = sum(connection.summary.closed is not None for connection in self._connections)
+            enough = self.config.connections is not None and over >= self.config.connections
+            if enough or (until_ns is not None and now_ns >= until_ns):
+                self.ended.set()
+            self._write_status()
+
+    def _write_status(self) -> None:
+        path = self.config.status
+        if path is None:
+            return
+        # Replaced whole: a reader never sees half of it.
+        fresh = path.with_name(path.name + ".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(self.summary()) + b"\n")
+            fresh.replace(path)
+        except OSError as error:
+            raise TickpathError(f"cannot write the status file {path}: {error.strerror}") from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except socket.gaierror as error:
+        raise InputError(f"{host} is no address of this host: {error.strerror}") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} of {host} is in use: choose another with --port (0: any free one), "
+                f"or see who has it: ss -ltnp 'sport = :{port}'"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise PermissionMissingError(
+                f"port {port} needs CAP_NET_BIND_SERVICE: choose one from 1024 up with --port"
+            ) from error
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was sent, to the byte: one entry per message, and a summary per connection."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from tickpath.errors import TickpathError
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """One message, as its bytes were taken by send().
+
+    Offsets count the bytes that the server sent on the TCP connection; 0 is the first after its SYN. `begin_offset` is
+    the first byte of the message's frame (under TLS: of the record which holds that byte), `end_offset` the message
+    end: past its last frame's last byte (under TLS: past the record which holds that byte). `planned_ns` is when the
+    recording's pace wanted it, `sent_ns` was read just before the send() that took its last byte; both monotonic.
+    `ordinal` counts from 0.
+    """
+
+    connection: int
+    peer_port: int
+    ordinal: int
+    begin_offset: int
+    end_offset: int
+    planned_ns: int
+    sent_ns: int
+    payload_bytes: int
+
+
+class ConnectionSummary(msgspec.Struct):
+    """One connection. `bytes` counts everything on the TCP stream, handshake included; times are monotonic."""
+
+    connection: int
+    peer_port: int
+    opened_ns: int
+    path: str = ""
+    messages: int = 0
+    bytes: int = 0
+    payload_bytes: int = 0
+    pings: int = 0
+    pongs: int = 0
+    unknown_pongs: int = 0
+    requests: int = 0
+    late_ns: int = 0
+    """The most that a message was sent after its planned time."""
+    closed: str | None = None
+    """Why it ended; None while it is open."""
+
+
+class Summary(msgspec.Struct):
+    """The whole simulator: what `--json` prints and the status file holds."""
+
+    url: str
+    ca: str | None
+    venue: str
+    skipped_lines: int
+    connections: list[ConnectionSummary]
+    messages: int
+    bytes: int
+    ended: bool
+
+
+class TruthLog:
+    """Takes the entries of all connections; writes them to a file, keeps them, or both."""
+
+    def __init__(self, path: Path | None, *, keep: bool) -> None:
+        self.wanted = keep or path is not None
+        self.kept: list[Sent] = []
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._encoder = msgspec.json.Encoder()
+        self._file: BinaryIO | None = None
+        if path is not None:
+            try:
+                self._file = path.open("wb")
+            except OSError as error:
+                raise TickpathError(f"cannot write the log {path}: {error.strerror}") from error
+
+    def add(self, entry: Sent) -> None:
+        """Threads of several connections may call this at once."""
+        if self._keep:
+            self.kept.append(entry)
+        if self._file is not None:
+            line = self._encoder.encode(entry) + b"\n"
+            with self._lock:
+                self._file.write(line)
+
+    def flush(self) -> None:
+        """What was added so far is in the file."""
+        if self._file is not None:
+            with self._lock:
+                self._file.flush()
+
+    def close(self) -> None:
+        """No more is added."""
+        if self._file is not None:
+            with self._lock:
+                self._file.close()
+                self._file = None
