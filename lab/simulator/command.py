@@ -58,6 +58,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (%(default)s)")
     add("--tls", choices=["1.2", "1.3"], help="wss with this TLS version alone; without: ws")
     add("--ca", type=Path, metavar="FILE", help="where the throw-away CA's certificate is written")
+    add("--name", action="append", default=[], help="further host name or address for the server's certificate")
     add("--venue", choices=[v.value for v in Venue], help="URL forms and keep-alive; default: as the recording shows")
     add("--replay", type=Path, metavar="FILE", help="recording to replay; without: generated messages")
     add("--seed", type=int, default=1, help="of the generated messages (%(default)s)")
@@ -112,6 +113,7 @@ def config_of(flags: argparse.Namespace) -> SimulatorConfig:
         port=flags.port,
         tls=flags.tls,
         ca=flags.ca,
+        names=tuple(flags.name),
         venue=Venue(flags.venue) if flags.venue else None,
         replay=flags.replay,
         seed=flags.seed,

@@ -161,6 +161,8 @@ class SimulatorConfig:
     """File for the log of messages, one JSON object a line."""
     status: Path | None = None
     """File that is replaced once a second with what was sent."""
+    names: tuple[str, ...] = ()
+    """Host names and addresses that the server's certificate is good for, besides `host` and localhost."""
     ca: Path | None = None
     """Where the throw-away CA's certificate is written; None: a temporary file, removed at the end."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import select
@@ -328,6 +329,11 @@ class Connection:
         self._send_replies()
         while self._protocol.state is State.CLOSING and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
             self._look(by_ns - monotonic_ns())
+        # The client has its messages and its Close; that it resets the connection now instead of ending it is no news.
+        with contextlib.suppress(ConnectionError):
+            self._part(by_ns)
+
+    def _part(self, by_ns: int) -> None:
         if farewell := self._wire.transport.farewell():
             self._wire.push(farewell)
         self._wire.flush()

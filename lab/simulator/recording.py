@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -78,7 +77,7 @@ class Recording:
         venue: Venue | None = None
         for number, line in enumerate(_lines(path), start=1):
             if head := _NOT_A_MESSAGE.match(line):
-                venue = venue or _HOSTS.get(urlsplit(b"//%s" % head[1]).hostname.decode())
+                venue = venue or _HOSTS.get(_host(head[1]))
                 continue
             if not line.strip():
                 continue
@@ -131,6 +130,10 @@ def _lines(path: Path) -> Iterator[bytes]:
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"cannot read the recording {path}: {reason}") from error
+
+
+def _host(address: bytes) -> str:
+    return re.split(rb"[:/?]", address, maxsplit=1)[0].decode(errors="replace").lower()
 
 
 def _look(body: bytes) -> _Told | None:

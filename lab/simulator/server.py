@@ -19,8 +19,10 @@ import structlog
 from tickpath.errors import ConfigError, InputError, PermissionMissingError, TickpathError
 from tickpath.lab.simulator.config import SimulatorConfig, Venue
 from tickpath.lab.simulator.connection import Connection
+from tickpath.lab.simulator.generator import START_NS, Generator
 from tickpath.lab.simulator.playback import Playback
 from tickpath.lab.simulator.recording import Recording
+from tickpath.lab.simulator.tls import TlsServer
 from tickpath.lab.simulator.transport import PlainTransport, Transport
 from tickpath.lab.simulator.truth import ConnectionSummary, Sent, Summary, TruthLog
 
@@ -44,6 +46,7 @@ class Simulator:
         self._connections: list[Connection] = []
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
+        self._tls: TlsServer | None = None
         self._skipped = 0
         self._stopped = False
 
@@ -56,11 +59,14 @@ class Simulator:
         self._stop_reader, self._stop_writer = os.pipe()
         try:
             self._playback = self._prepare()
+            self._tls = TlsServer(config) if config.tls else None
             self._listener = _listen(config.host, config.port)
         except BaseException:
             os.close(self._stop_reader)
             os.close(self._stop_writer)
             self._truth.close()
+            if self._tls:
+                self._tls.close()
             raise
         self.port = int(self._listener.getsockname()[1])
         self._write_status()
@@ -84,6 +90,8 @@ class Simulator:
         self._truth.close()
         self.ended.set()
         self._write_status()
+        if self._tls:
+            self._tls.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -104,7 +112,7 @@ class Simulator:
     @property
     def ca_path(self) -> Path | None:
         """The CA certificate that a client has to trust; None without TLS."""
-        return None
+        return self._tls.ca_path if self._tls else None
 
     @property
     def venue(self) -> Venue:
@@ -145,7 +153,16 @@ class Simulator:
     def _prepare(self) -> Playback:
         config = self.config
         if config.replay is None:
-            raise ConfigError("nothing to replay")
+            generator = Generator(config.venue or Venue.USDM, config.seed)
+            return Playback(
+                config=config,
+                venue=generator.venue,
+                streams=generator.streams,
+                first_ns=START_NS,
+                messages=lambda: iter(generator),
+                truth=self._truth,
+                stop_fd=self._stop_reader,
+            )
         recording = Recording.read(config.replay)
         self._skipped = recording.skipped
         venue = config.venue or recording.venue
@@ -163,12 +180,12 @@ class Simulator:
         )
 
     def _transport(self) -> Transport:
-        return PlainTransport()
+        return self._tls.transport() if self._tls else PlainTransport()
 
     def _accept(self) -> None:
         assert self._listener is not None
         while True:
-            readable, _, _ = select.select([self._listener, self._stop_reader], (), ())
+            readable, _, _ = select.select([self._listener.fileno(), self._stop_reader], (), ())
             if self._stop_reader in readable:
                 return
             try:
