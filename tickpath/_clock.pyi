@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the native module; every function raises OSError with the errno that the C function returned."""
+
+def read_bracketed(clock_id: int, tries: int) -> tuple[int, int, int]:
+    """(time_ns, before_ns, after_ns) of the reading with the shortest bracket."""
+
+def read_status() -> tuple[bool, int, int, int]:
+    """(synchronised, max_error_ns, frequency in 2^-16 ppm, tai_offset_s) as adjtimex says; never fails."""
+
+def read_records(watch_fd: int, tries: int, out: bytearray | memoryview) -> None:
+    """Two 64-byte CLOCK records, realtime and TAI, into a writable buffer of 128 bytes."""
+
+def watch_open() -> int:
+    """A timerfd that is readable once the realtime clock was set; the caller closes it."""
+
+def watch_fired(fd: int) -> bool:
+    """Whether the clock was set since the last call."""
+
+class Epochs:
+    """struct tp_epochs; conversions give (time_ns, bound_ns, marks)."""
+
+    def add(self, time_ns: int, before_ns: int, after_ns: int) -> bool: ...
+    def add_after_set(self, time_ns: int, before_ns: int, after_ns: int, since_ns: int) -> bool: ...
+    def to_monotonic(self, clock_ns: int) -> tuple[int, int, int]: ...
+    def from_monotonic(self, monotonic_ns: int) -> tuple[int, int, int]: ...
+    def steps(self) -> int: ...
+    def unplaced(self) -> int: ...
+    def evicted(self) -> int: ...
+    def history(self) -> list[tuple[int, int, int, int, int]]:
+        """(lo_ns, hi_ns, from_ns, until_ns, readings) per epoch, oldest first."""
+
+class Fit:
+    """struct tp_fit."""
+
+    def __init__(self, wander_ppb: float) -> None: ...
+    def add(self, counter: int, before_ns: int, after_ns: int) -> bool: ...
+    def convert(self, counter: int) -> tuple[int, int, int]: ...
+    def state(self) -> tuple[int, int, int, float, float, float]:
+        """(kept, readings, breaks, ns per tick, its half-range, residual_ns)."""
