@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types of the native module; every function raises OSError with the errno that the C function returned."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 def read_bracketed(clock_id: int, tries: int) -> tuple[int, int, int]:
     """(time_ns, before_ns, after_ns) of the reading with the shortest bracket."""
 
 def read_status() -> tuple[bool, int, int, int]:
     """(synchronised, max_error_ns, frequency in 2^-16 ppm, tai_offset_s) as adjtimex says; never fails."""
 
-def read_records(watch_fd: int, tries: int, out: bytearray | memoryview) -> None:
+def read_records(watch_fd: int, tries: int, out: NDArray[np.uint8]) -> None:
     """Two 64-byte CLOCK records, realtime and TAI, into a writable buffer of 128 bytes."""
 
 def watch_open() -> int:

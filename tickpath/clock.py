@@ -8,8 +8,12 @@ import time
 from dataclasses import dataclass
 from time import monotonic_ns
 from types import TracebackType
+from typing import Any
+
+import numpy as np
 
 from tickpath import _clock
+from tickpath.event import RECORD
 
 __all__ = [
     "TRIES",
@@ -121,10 +125,10 @@ def clock_status() -> ClockStatus:
     )
 
 
-def clock_records(watch: StepWatch | None = None, tries: int = TRIES) -> bytearray:
-    """Two CLOCK records (realtime, TAI) of 64 bytes for a ring; flagged when `watch` saw the clock set meanwhile."""
-    out = bytearray(128)
-    _clock.read_records(watch.fileno() if watch else -1, tries, out)
+def clock_records(watch: StepWatch | None = None, tries: int = TRIES) -> np.ndarray[Any, np.dtype[np.void]]:
+    """Two CLOCK records, realtime and TAI, for a ring; flagged when `watch` saw the clock set since it was last asked."""
+    out = np.zeros(2, RECORD)
+    _clock.read_records(watch.fileno() if watch else -1, tries, out.view(np.uint8))
     return out
 
 
@@ -133,7 +137,7 @@ def _converted(time_ns: int, bound_ns: int, marks: int) -> Converted:
 
 
 class StepEpochs:
-    """Realtime (or TAI) against monotonic: one constant per step epoch, the last 64 kept; epochs.h says what is sure."""
+    """Realtime (or TAI) against monotonic: one constant per step epoch, the last 64 kept (epochs.h: what is sure)."""
 
     def __init__(self) -> None:
         self._epochs = _clock.Epochs()
