@@ -126,7 +126,7 @@ def clock_status() -> ClockStatus:
 
 
 def clock_records(watch: StepWatch | None = None, tries: int = TRIES) -> np.ndarray[Any, np.dtype[np.void]]:
-    """Two CLOCK records, realtime and TAI, for a ring; flagged when `watch` saw the clock set since it was last asked."""
+    """Two CLOCK records, realtime and TAI, for a ring; flagged when `watch` saw the clock set since last asked."""
     out = np.zeros(2, RECORD)
     _clock.read_records(watch.fileno() if watch else -1, tries, out.view(np.uint8))
     return out

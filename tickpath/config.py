@@ -235,6 +235,8 @@ def _typed(value: Any, declared: Any, where: str, *, strict: bool) -> Any:
 def _expectation(error: Exception, kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return f"expected one of {', '.join(map(str, typing.get_args(kind)))}"
+    if kind is bool:
+        return "expected true or false"
     words = _one_line(error).replace("`", "").split(" - at ")[0].split(", got ")[0]
     return words[:1].lower() + words[1:]
 
@@ -261,8 +263,10 @@ def _section_type(section: str) -> _Section:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    # Without the common prefix, which would make all variables look alike.
+    near = get_close_matches(name.removeprefix(PREFIX), [other.removeprefix(PREFIX) for other in known], n=1)
+    prefix = PREFIX if name.startswith(PREFIX) else ""
+    return f"; did you mean {prefix + near[0]!r}?" if near else ""
 
 
 def _place(section: str) -> str:
