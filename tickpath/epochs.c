@@ -132,7 +132,7 @@ int tp_epochs_add_after_set(struct tp_epochs *e, const struct tp_reading *readin
 
 /* No epoch's reach holds the stamp: the clock was set forward past it, in the gap between two epochs. Only a further
  * step inside that gap can have shown it, so the gap itself is the bound. */
-static void in_a_gap(const struct tp_epochs *e, int64_t clock_ns, struct tp_converted *out) {
+static int in_a_gap(const struct tp_epochs *e, int64_t clock_ns, struct tp_converted *out) {
     int64_t lo_ns = INT64_MAX, hi_ns = INT64_MIN;
     for (uint64_t n = oldest(e); n + 1 < e->begun; n++) {
         const struct tp_epoch *older = nth(e, n), *newer = nth(e, n + 1);
@@ -141,7 +141,10 @@ static void in_a_gap(const struct tp_epochs *e, int64_t clock_ns, struct tp_conv
             hi_ns = max_ns(hi_ns, newer->from_ns);
         }
     }
+    if (lo_ns > hi_ns)
+        return -ERANGE; /* a moment out of range */
     tp_converted_set(out, lo_ns, hi_ns, TP_MARK_AMBIGUOUS);
+    return 0;
 }
 
 int tp_epochs_search(const struct tp_epochs *e, int64_t clock_ns, struct tp_converted *out) {
@@ -160,10 +163,8 @@ int tp_epochs_search(const struct tp_epochs *e, int64_t clock_ns, struct tp_conv
         lo_ns = min_ns(lo_ns, first_ns);
         hi_ns = max_ns(hi_ns, last_ns);
     }
-    if (candidates == 0) {
-        in_a_gap(e, clock_ns, out);
-        return 0;
-    }
+    if (candidates == 0)
+        return in_a_gap(e, clock_ns, out);
     uint32_t marks = candidates > 1 ? TP_MARK_AMBIGUOUS : 0;
     if (lo_ns < nth(e, oldest(e))->from_ns || hi_ns > nth(e, e->begun - 1)->until_ns)
         marks |= TP_MARK_UNCONFIRMED;

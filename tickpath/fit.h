@@ -67,6 +67,8 @@ static inline double tp_fit_ns_per_tick(const struct tp_fit *fit) {
 static inline int tp_fit_convert(const struct tp_fit *fit, int64_t counter, struct tp_converted *out) {
     if (fit->count < 2)
         return -EAGAIN;
+    if (counter <= -TP_TIME_LIMIT_NS || counter >= TP_TIME_LIMIT_NS)
+        return -ERANGE;
     uint32_t next = fit->count; /* stamps are young: the newest points are the likely neighbours */
     while (next > 0 && fit->points[next - 1].reading.time_ns > counter)
         next--;
