@@ -8,6 +8,9 @@
  * in them (then the claimed bound is wrong by less than those bounds) unless a watch reported it
  * (tp_epochs_add_after_set); so can a pair of steps between two readings that undo each other.
  *
+ * A stamp is safe to convert once a reading taken after it has been added: until then a step may lie between, and a
+ * stamp after a backward step looks like an older one. So: drain the stamps, read the clock, convert.
+ *
  * Readings may come in any order (several producers, drained one after the other). No allocation, no locks: whoever
  * owns the struct serialises its use.
  */
