@@ -19,7 +19,7 @@ from tickpath.exporter.exposition.summary import Summary
 from tickpath.lab.demo.plan import PlannedFeed, planned_feeds
 from tickpath.lab.demo.processes import Child, DemoError
 from tickpath.lab.simulator.config import EventTimes, Venue
-from tickpath.lab.simulator.generator import STREAMS
+from tickpath.lab.simulator.generator import Generator
 from tickpath.lab.simulator.recording import Recording
 
 _START_S = 30.0
@@ -53,7 +53,7 @@ def _sibling_ports(first: int, count: int) -> list[int]:
 def _played(replay: Path | None) -> tuple[Venue, set[str]]:
     """Venue and stream names of what will be sent."""
     if replay is None:
-        return Venue.USDM, set(STREAMS)
+        return Venue.USDM, set(Generator(Venue.USDM, seed=0).streams)
     recording = Recording.read(replay)
     return recording.venue or Venue.USDM, {message.stream for message in recording.messages if message.stream}
 
