@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+
+from tickpath.probes.wire.selector import Selector
+from tickpath.ring import RingWriter
+
+class Capture:
+    """AF_PACKET on one interface, written to one ring. Made anywhere, used by one thread; `ring` stays the caller's."""
+
+    interface: str
+    def __init__(
+        self,
+        ring: RingWriter,
+        interface: str,
+        ethernet: bytes,
+        bare: bytes,
+        selectors: Sequence[Selector],
+        *,
+        rows: int,
+        netns: int,
+    ) -> None:
+        """`ethernet`, `bare`: filters for frames that start with an Ethernet header, or with IP. `rows`: how many the ring has. `netns`: inode."""
+    def open(self, *, buffer_bytes: int, block_bytes: int, hardware: bool) -> None:
+        """Open the socket, closing one that was open before; connections seen so far stay known.
+
+        `block_bytes`: a multiple of the page size; `buffer_bytes`: of it. `hardware`: prefer a NIC's stamp.
+        Raises OSError: EPERM (CAP_NET_RAW is missing), ENODEV, ENETDOWN, EPROTONOSUPPORT (not Ethernet nor bare IP).
+        """
+    def run(self, stop_fd: int) -> int:
+        """Capture without the GIL. Returns 0 once `stop_fd` is readable, ENETDOWN or ENODEV when the interface went.
+
+        Any other number is the errno of what failed. After ENETDOWN the socket goes on by itself as soon as the
+        interface is up again: call run again.
+        """
+    def close(self) -> None: ...
+
+def merges(interface: str) -> bool:
+    """Whether GRO, LRO or the NIC's own GRO runs on it; True also where it cannot be asked."""

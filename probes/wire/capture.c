@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The socket's ring on one side, the product's on the other.
+ */
+#include "capture.h"
+
+#include <errno.h>
+
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <arpa/inet.h>
+#include <unistd.h>
+
+#include "merging.h"
+#include "tickpath/clock.h"
+#include "tickpath/packet.h"
+
+#define CLOCK_EVERY_NS INT64_C(250000000)
+#define CLOCK_TRIES 8
+#define EXPIRE_EVERY_NS INT64_C(1000000000)
+/* How long the answer to "does this interface merge" is believed. */
+#define MERGING_FOR_NS INT64_C(1000000000)
+
+static int failed(const char *what, char *why, size_t why_bytes) {
+    int error = -errno;
+    snprintf(why, why_bytes, "%s: %s", what, strerror(-error));
+    return error;
+}
+
+static int interface_state(int fd, const char *name, struct tp_wire_socket *wire, char *why, size_t why_bytes) {
+    struct ifreq request = {0};
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+    if (ioctl(fd, SIOCGIFINDEX, &request))
+        return failed("SIOCGIFINDEX", why, why_bytes);
+    wire->ifindex = (uint32_t)request.ifr_ifindex;
+    if (ioctl(fd, SIOCGIFHWADDR, &request))
+        return failed("SIOCGIFHWADDR", why, why_bytes);
+    unsigned type = request.ifr_hwaddr.sa_family;
+    wire->loopback = type == ARPHRD_LOOPBACK;
+    wire->ethernet = type == ARPHRD_ETHER || type == ARPHRD_LOOPBACK;
+    if (!wire->ethernet && type != ARPHRD_NONE && type != ARPHRD_RAWIP) {
+        snprintf(why, why_bytes, "link type %u is neither Ethernet nor bare IP", type);
+        return -EPROTONOSUPPORT;
+    }
+    if (ioctl(fd, SIOCGIFFLAGS, &request))
+        return failed("SIOCGIFFLAGS", why, why_bytes);
+    if (!(request.ifr_flags & IFF_UP)) {
+        snprintf(why, why_bytes, "it is down");
+        return -ENETDOWN;
+    }
+    return 0;
+}
+
+static int set(int fd, int level, int option, int value) {
+    return setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+int tp_wire_open(struct tp_wire_socket *wire, const char *interface, const struct sock_fprog *ethernet,
+                 const struct sock_fprog *bare, uint32_t buffer_bytes, uint32_t block_bytes, bool hardware, char *why,
+                 size_t why_bytes) {
+    int error;
+
+    *wire = (struct tp_wire_socket){.fd = -1, .block_bytes = block_bytes, .blocks = buffer_bytes / block_bytes};
+    snprintf(wire->interface, sizeof(wire->interface), "%s", interface);
+    /* Protocol 0: nothing comes in until bind, when filter and ring stand. */
+    wire->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (wire->fd < 0)
+        return failed("socket(AF_PACKET)", why, why_bytes);
+    error = interface_state(wire->fd, interface, wire, why, why_bytes);
+    if (error)
+        goto cleanup;
+    if (setsockopt(wire->fd, SOL_SOCKET, SO_ATTACH_FILTER, wire->ethernet ? ethernet : bare, sizeof(*ethernet))) {
+        error = failed("SO_ATTACH_FILTER", why, why_bytes);
+        goto cleanup;
+    }
+    /* Linux 4.20; before it the filter alone keeps outgoing frames out, a little later. */
+    if (set(wire->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) && errno != ENOPROTOOPT) {
+        error = failed("PACKET_IGNORE_OUTGOING", why, why_bytes);
+        goto cleanup;
+    }
+    /* This switches the stamping of received frames on, for the whole host; PACKET_TIMESTAMP only chooses among stamps.
+     */
+    if (set(wire->fd, SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE)) {
+        error = failed("SO_TIMESTAMPING", why, why_bytes);
+        goto cleanup;
+    }
+    if (set(wire->fd, SOL_PACKET, PACKET_TIMESTAMP,
+            SOF_TIMESTAMPING_SOFTWARE | (hardware ? SOF_TIMESTAMPING_RAW_HARDWARE : 0))) {
+        error = failed("PACKET_TIMESTAMP", why, why_bytes);
+        goto cleanup;
+    }
+    if (set(wire->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3)) {
+        error = failed("PACKET_VERSION", why, why_bytes);
+        goto cleanup;
+    }
+    /* Tells of a large frame how large its segments were. Only before the ring is made. */
+    if (set(wire->fd, SOL_PACKET, PACKET_VNET_HDR, 1)) {
+        error = failed("PACKET_VNET_HDR", why, why_bytes);
+        goto cleanup;
+    }
+    const struct tpacket_req3 ring = {
+        .tp_block_size = block_bytes,
+        .tp_block_nr = wire->blocks,
+        .tp_frame_size = 2048, /* V3 packs frames of any size; this only has to divide the block */
+        .tp_frame_nr = block_bytes / 2048 * wire->blocks,
+        .tp_retire_blk_tov = TP_WIRE_RETIRE_MS,
+    };
+    if (setsockopt(wire->fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring))) {
+        error = failed("PACKET_RX_RING", why, why_bytes);
+        goto cleanup;
+    }
+    wire->map_bytes = (size_t)block_bytes * wire->blocks;
+    void *map = mmap(NULL, wire->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, wire->fd, 0);
+    if (map == MAP_FAILED) {
+        error = failed("mmap", why, why_bytes);
+        goto cleanup;
+    }
+    wire->map = map;
+    const struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)wire->ifindex};
+    if (bind(wire->fd, (const struct sockaddr *)&address, sizeof(address))) {
+        error = failed("bind", why, why_bytes);
+        goto cleanup;
+    }
+    return 0;
+
+cleanup:
+    tp_wire_close(wire);
+    return error;
+}
+
+void tp_wire_close(struct tp_wire_socket *wire) {
+    if (wire->map)
+        munmap(wire->map, wire->map_bytes);
+    if (wire->fd >= 0)
+        close(wire->fd);
+    *wire = (struct tp_wire_socket){.fd = -1};
+}
+
+static bool selected(const struct tp_wire *wire, const struct tp_wire_tuple *tuple) {
+    for (uint32_t i = 0; i < wire->selector_count; i++) {
+        const struct tp_wire_selector *s = &wire->selectors[i];
+        if (s->port == tuple->remote_port &&
+            (s->any_remote || memcmp(s->remote, tuple->remote, sizeof(tuple->remote)) == 0))
+            return true;
+    }
+    return false;
+}
+
+/* What the stamp is, as the kernel says of this frame.
+ *
+ * tpacket_rcv (read in 6.18, the same since 4.x) flags a NIC's stamp and the kernel's own, taken at netif_receive_skb
+ * or netif_rx; without either it reads the realtime clock itself and flags nothing. That happens to the first frames
+ * after stamping was switched on, and to every TCP frame on loopback and veth: their skb still carries the sender's
+ * pacing time, on another clock, which keeps the receive stamp out (6.x: skb_tstamp() is 0 where tstamp_type is not
+ * realtime). The tap runs at stack entry, before IP, where sysctl netdev_tstamp_prequeue=0 would have stamped: that
+ * reading is a software stamp by our definition, if a later one. It is used as such, and counted. */
+static bool stamp(const struct tpacket3_hdr *header, struct tp_event *event) {
+    event->time_ns = (int64_t)header->tp_sec * INT64_C(1000000000) + header->tp_nsec;
+    if (header->tp_status & TP_STATUS_TS_RAW_HARDWARE) {
+        event->clock = TP_CLOCK_NIC;
+        event->source = TP_SOURCE_HW;
+        return true;
+    }
+    event->clock = TP_CLOCK_REALTIME;
+    event->source = TP_SOURCE_SW;
+    return header->tp_status & TP_STATUS_TS_SOFTWARE;
+}
+
+/* A large frame came in several where the interface merges. Where it does not (loopback; veth and tunnels with GRO off)
+ * it is the sender's own: all its bytes were there at that one moment. Where it does, both look alike, and it is
+ * flagged. */
+static void merged(struct tp_wire *wire, const struct tp_wire_socket *socket, const struct tpacket3_hdr *header,
+                   struct tp_event *event) {
+    struct virtio_net_hdr offload;
+    event->segment.segments = 1;
+    memcpy(&offload, (const uint8_t *)header + header->tp_mac - sizeof(offload), sizeof(offload));
+    if (offload.gso_type == VIRTIO_NET_HDR_GSO_NONE || offload.gso_size == 0 || socket->loopback)
+        return;
+    if ((int64_t)event->segment.seen_ns > wire->merging_until_ns) {
+        wire->merging = tp_wire_merging(socket->fd, socket->interface);
+        wire->merging_until_ns = (int64_t)event->segment.seen_ns + MERGING_FOR_NS;
+    }
+    if (!wire->merging)
+        return;
+    event->flags |= TP_SEGMENT_MERGED;
+    event->source = event->source == TP_SOURCE_HW ? TP_SOURCE_HW_GRO : TP_SOURCE_SW_GRO;
+    uint32_t segments = (event->segment.length + offload.gso_size - 1) / offload.gso_size;
+    event->segment.segments = segments <= UINT16_MAX ? (uint16_t)segments : 0;
+}
+
+static int parse(const struct tp_wire_socket *socket, const struct tpacket3_hdr *header, struct tp_packet *packet) {
+    const uint8_t *bytes = (const uint8_t *)header + header->tp_mac;
+    if (socket->ethernet)
+        return tp_packet_parse_ethernet(bytes, header->tp_snaplen, header->tp_len, packet);
+    const struct sockaddr_ll *link =
+        (const struct sockaddr_ll *)((const uint8_t *)header + TPACKET_ALIGN(sizeof(*header)));
+    return tp_packet_parse_ethertype(bytes, header->tp_snaplen, header->tp_len, ntohs(link->sll_protocol), packet);
+}
+
+/* The card or the stack may have verified it already; what they leave to the socket is verified here where it was
+ * captured whole. Merged frames, and those that never saw a wire, carry no checksum to verify (CSUMNOTREADY). */
+static bool spoiled(const struct tpacket3_hdr *header, const struct tp_packet *packet) {
+    if (header->tp_status & (TP_STATUS_CSUM_VALID | TP_STATUS_CSUMNOTREADY))
+        return false;
+    return tp_packet_tcp_checksum((const uint8_t *)header + header->tp_mac, packet) == TP_CHECKSUM_BAD;
+}
+
+/* One frame into one record; false: it is none of the selected ones. */
+static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, const struct tpacket3_hdr *header,
+                 int64_t seen_ns) {
+    struct tp_event event = {.kind = TP_KIND_SEGMENT, .row = TP_ROW_NONE};
+    struct tp_packet packet;
+
+    int error = parse(socket, header, &packet);
+    if (error == TP_PACKET_NOT_TCP)
+        return false; /* behind IPv6 extension headers, where the filter does not look */
+    if (error) {
+        wire->frames++;
+        tp_ring_count(wire->ring, error == TP_PACKET_FRAGMENT ? TP_COUNT_FRAMES_FRAGMENT : TP_COUNT_FRAMES_MALFORMED,
+                      1);
+        return true;
+    }
+    struct tp_wire_sighting sighting = {
+        .seq = packet.seq, .length = packet.payload_length, .tcp_flags = packet.tcp_flags, .at_ns = seen_ns};
+    memcpy(sighting.tuple.remote, packet.source, 16);
+    memcpy(sighting.tuple.local, packet.destination, 16);
+    sighting.tuple.remote_port = packet.source_port;
+    sighting.tuple.local_port = packet.destination_port;
+    if (!selected(wire, &sighting.tuple))
+        return false;
+
+    if (!stamp(header, &event))
+        tp_ring_count(wire->ring, TP_COUNT_FRAMES_UNSTAMPED, 1);
+    event.segment.frame = wire->frames++;
+    event.segment.seen_ns = (uint64_t)seen_ns;
+    event.segment.seq = packet.seq;
+    event.segment.ack = packet.ack;
+    event.segment.length = packet.payload_length;
+    event.segment.tcp_flags = packet.tcp_flags;
+    event.segment.ifindex = socket->ifindex;
+    if (packet.payload_offset > header->tp_snaplen)
+        event.flags |= TP_SEGMENT_CUT;
+    merged(wire, socket, header, &event);
+
+    if (event.clock == TP_CLOCK_REALTIME && event.time_ns - wire->offset_ns < seen_ns)
+        sighting.at_ns = event.time_ns - wire->offset_ns;
+    if (spoiled(header, &packet)) {
+        event.flags |= TP_SEGMENT_BAD_CSUM;
+        event.row = tp_wire_flows_row(&wire->flows, &sighting.tuple);
+    } else {
+        event.row = tp_wire_flows_see(&wire->flows, &sighting);
+    }
+    tp_ring_write(wire->ring, &event);
+    return true;
+}
+
+static void drain(struct tp_wire *wire, struct tp_wire_socket *socket) {
+    for (;;) {
+        uint8_t *start = socket->map + (size_t)socket->next * socket->block_bytes;
+        struct tpacket_block_desc *block = (struct tpacket_block_desc *)start;
+        if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+            return;
+        /* After the kernel closed the block, so after every stamp in it. */
+        int64_t seen_ns = tp_monotonic_ns();
+        uint32_t count = block->hdr.bh1.num_pkts, taken = 0;
+        const uint8_t *at = start + block->hdr.bh1.offset_to_first_pkt;
+        for (uint32_t i = 0; i < count; i++) {
+            const struct tpacket3_hdr *header = (const struct tpacket3_hdr *)at;
+            taken += take(wire, socket, header, seen_ns);
+            at += header->tp_next_offset;
+        }
+        tp_ring_count(wire->ring, TP_COUNT_FRAMES, taken);
+        __atomic_store_n(&block->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+        socket->next = (socket->next + 1) % socket->blocks;
+    }
+}
+
+static void read_clocks(struct tp_wire *wire, int clock_fd) {
+    struct tp_event events[2];
+    if (tp_clock_records(clock_fd, CLOCK_TRIES, events))
+        return; /* both clocks are always there */
+    wire->offset_ns = events[0].time_ns - events[0].reading.before_ns / 2 - events[0].reading.after_ns / 2;
+    tp_ring_write(wire->ring, &events[0]);
+    tp_ring_write(wire->ring, &events[1]);
+}
+
+/* Reading them sets them to zero in the kernel. */
+static void read_statistics(struct tp_wire *wire, const struct tp_wire_socket *socket) {
+    struct tpacket_stats_v3 statistics;
+    socklen_t bytes = sizeof(statistics);
+    if (getsockopt(socket->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &bytes) == 0 && statistics.tp_drops)
+        tp_ring_count(wire->ring, TP_COUNT_FRAMES_DROPPED, statistics.tp_drops);
+}
+
+static int socket_error(const struct tp_wire_socket *socket) {
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    if (getsockopt(socket->fd, SOL_SOCKET, SO_ERROR, &error, &bytes))
+        return -errno;
+    if (error != ENETDOWN)
+        return -error;
+    struct ifreq request = {0};
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", socket->interface);
+    /* Down, the kernel hooks the socket in again when it comes up; removed, or another of that name: not. */
+    if (ioctl(socket->fd, SIOCGIFINDEX, &request) || (uint32_t)request.ifr_ifindex != socket->ifindex)
+        return -ENODEV;
+    return -ENETDOWN;
+}
+
+int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd, int clock_fd) {
+    int64_t clock_due_ns = 0, expiry_due_ns = 0;
+    for (;;) {
+        struct pollfd fds[3] = {{.fd = socket->fd, .events = POLLIN},
+                                {.fd = stop_fd, .events = POLLIN},
+                                {.fd = clock_fd, .events = POLLIN}};
+        int64_t now_ns = tp_monotonic_ns();
+        if (now_ns >= clock_due_ns) {
+            read_clocks(wire, clock_fd);
+            read_statistics(wire, socket);
+            clock_due_ns = now_ns + CLOCK_EVERY_NS;
+        }
+        if (now_ns >= expiry_due_ns) {
+            tp_wire_flows_expire(&wire->flows, now_ns);
+            expiry_due_ns = now_ns + EXPIRE_EVERY_NS;
+        }
+        if (poll(fds, 3, (int)((clock_due_ns - now_ns) / 1000000) + 1) < 0 && errno != EINTR)
+            return -errno;
+        if (fds[2].revents)
+            read_clocks(wire, clock_fd); /* it was set: at once, before more frames are read */
+        drain(wire, socket);
+        if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+            int error = socket_error(socket);
+            if (error) {
+                read_statistics(wire, socket);
+                return error;
+            }
+        }
+        if (fds[1].revents) {
+            /* The block that fills now is handed over when its time is up. */
+            usleep(2 * TP_WIRE_RETIRE_MS * 1000);
+            drain(wire, socket);
+            read_statistics(wire, socket);
+            return 0;
+        }
+    }
+}
