@@ -108,6 +108,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_FRAMES_UNSTAMPED
         TP_COUNT_ROWS_EXHAUSTED
         TP_COUNT_PROTOCOL_ERRORS
+        TP_COUNT_INTERFACE_LOST
 
     struct tp_message:
         int64_t exchange_ns

@@ -246,6 +246,7 @@ enum tp_counter {
     TP_COUNT_FRAMES_UNSTAMPED = 12, /* wire: the kernel gave no stamp */
     TP_COUNT_ROWS_EXHAUSTED = 13,   /* connections that found no free row */
     TP_COUNT_PROTOCOL_ERRORS = 14,  /* feed: connections ended by what the peer sent */
+    TP_COUNT_INTERFACE_LOST = 15,   /* wire: the interface went down or away; what came meanwhile is not known */
     TP_COUNTERS = 64,
 };
 
