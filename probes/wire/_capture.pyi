@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from tickpath.probes.wire.selector import Selector
 from tickpath.ring import RingWriter
 
+SNAP_BYTES: int
+"""What is kept of a frame: all headers, hardly any payload."""
+
 class Capture:
     """AF_PACKET on one interface, written to one ring. Made anywhere, used by one thread; `ring` stays the caller's."""
 
@@ -19,18 +22,22 @@ class Capture:
         rows: int,
         netns: int,
     ) -> None:
-        """`ethernet`, `bare`: filters for frames that start with an Ethernet header, or with IP. `rows`: how many the ring has. `netns`: inode."""
-    def open(self, *, buffer_bytes: int, block_bytes: int, hardware: bool) -> None:
-        """Open the socket, closing one that was open before; connections seen so far stay known.
+        """`ethernet`, `bare`: filters for frames that start with an Ethernet header, or with IP.
 
+        `rows`: how many the ring has. `netns`: inode.
+        """
+    def open(self, *, buffer_bytes: int, block_bytes: int, hardware: bool) -> None:
+        """Open the socket, unless one is open on that interface. Connections seen so far stay known.
+
+        A socket whose interface is only down is kept: the kernel hooks it in again when it comes up.
         `block_bytes`: a multiple of the page size; `buffer_bytes`: of it. `hardware`: prefer a NIC's stamp.
         Raises OSError: EPERM (CAP_NET_RAW is missing), ENODEV, ENETDOWN, EPROTONOSUPPORT (not Ethernet nor bare IP).
         """
     def run(self, stop_fd: int) -> int:
         """Capture without the GIL. Returns 0 once `stop_fd` is readable, ENETDOWN or ENODEV when the interface went.
 
-        Any other number is the errno of what failed. After ENETDOWN the socket goes on by itself as soon as the
-        interface is up again: call run again.
+        Any other number is the errno of what failed. After ENETDOWN the socket captures by itself as soon
+        as the interface is up again, and holds it until run is called again.
         """
     def close(self) -> None: ...
 

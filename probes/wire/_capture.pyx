@@ -49,6 +49,7 @@ cdef extern from "probes/wire/capture.h" nogil:
     int tp_wire_open(tp_wire_socket *wire, const char *interface, const sock_fprog *ethernet,
                      const sock_fprog *bare, uint32_t buffer_bytes, uint32_t block_bytes, bint hardware, char *why, size_t why_bytes)
     void tp_wire_close(tp_wire_socket *wire)
+    int tp_wire_state(const tp_wire_socket *wire)
     int tp_wire_run(tp_wire *wire, tp_wire_socket *socket, int stop_fd, int clock_fd)
 
 
@@ -62,6 +63,9 @@ cdef extern from *:
     """
     enum:
         TP_WIRE_INSTRUCTION_BYTES
+        TP_WIRE_SNAP_BYTES
+
+SNAP_BYTES = TP_WIRE_SNAP_BYTES
 
 
 cdef class Capture:
@@ -114,6 +118,11 @@ cdef class Capture:
         cdef bytes name = self.interface.encode()
         cdef sock_fprog ethernet = _program(self.ethernet)
         cdef sock_fprog bare = _program(self.bare)
+        error = tp_wire_state(&self.socket)
+        if error == 0:
+            return
+        if error == -errno.ENETDOWN:
+            raise OSError(errno.ENETDOWN, "it is down")
         tp_wire_close(&self.socket)
         error = tp_wire_open(&self.socket, name, &ethernet, &bare, buffer_bytes, block_bytes, hardware, why,
                              sizeof(why))

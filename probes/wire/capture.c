@@ -46,7 +46,6 @@ static int interface_state(int fd, const char *name, struct tp_wire_socket *wire
     if (ioctl(fd, SIOCGIFHWADDR, &request))
         return failed("SIOCGIFHWADDR", why, why_bytes);
     unsigned type = request.ifr_hwaddr.sa_family;
-    wire->loopback = type == ARPHRD_LOOPBACK;
     wire->ethernet = type == ARPHRD_ETHER || type == ARPHRD_LOOPBACK;
     if (!wire->ethernet && type != ARPHRD_NONE && type != ARPHRD_RAWIP) {
         snprintf(why, why_bytes, "link type %u is neither Ethernet nor bare IP", type);
@@ -59,6 +58,15 @@ static int interface_state(int fd, const char *name, struct tp_wire_socket *wire
         return -ENETDOWN;
     }
     return 0;
+}
+
+int tp_wire_state(const struct tp_wire_socket *wire) {
+    struct tp_wire_socket now = *wire;
+    char why[64];
+    if (wire->fd < 0)
+        return -EBADF;
+    int error = interface_state(wire->fd, wire->interface, &now, why, sizeof(why));
+    return now.ifindex == wire->ifindex ? error : -ENODEV;
 }
 
 static int set(int fd, int level, int option, int value) {
@@ -185,7 +193,7 @@ static void merged(struct tp_wire *wire, const struct tp_wire_socket *socket, co
     struct virtio_net_hdr offload;
     event->segment.segments = 1;
     memcpy(&offload, (const uint8_t *)header + header->tp_mac - sizeof(offload), sizeof(offload));
-    if (offload.gso_type == VIRTIO_NET_HDR_GSO_NONE || offload.gso_size == 0 || socket->loopback)
+    if (offload.gso_type == VIRTIO_NET_HDR_GSO_NONE || offload.gso_size == 0)
         return;
     if ((int64_t)event->segment.seen_ns > wire->merging_until_ns) {
         wire->merging = tp_wire_merging(socket->fd, socket->interface);
@@ -308,14 +316,7 @@ static int socket_error(const struct tp_wire_socket *socket) {
     socklen_t bytes = sizeof(error);
     if (getsockopt(socket->fd, SOL_SOCKET, SO_ERROR, &error, &bytes))
         return -errno;
-    if (error != ENETDOWN)
-        return -error;
-    struct ifreq request = {0};
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", socket->interface);
-    /* Down, the kernel hooks the socket in again when it comes up; removed, or another of that name: not. */
-    if (ioctl(socket->fd, SIOCGIFINDEX, &request) || (uint32_t)request.ifr_ifindex != socket->ifindex)
-        return -ENODEV;
-    return -ENETDOWN;
+    return error == ENETDOWN && tp_wire_state(socket) == -ENODEV ? -ENODEV : -error;
 }
 
 int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd, int clock_fd) {

@@ -42,7 +42,6 @@ struct tp_wire_socket {
     uint32_t ifindex;
     char interface[TP_WIRE_NAME_BYTES];
     bool ethernet; /* frames start with an Ethernet header; else with IP */
-    bool loopback;
 };
 
 struct tp_wire {
@@ -64,6 +63,10 @@ int tp_wire_open(struct tp_wire_socket *, const char *interface, const struct so
                  const struct sock_fprog *bare, uint32_t buffer_bytes, uint32_t block_bytes, bool hardware, char *why,
                  size_t why_bytes);
 void tp_wire_close(struct tp_wire_socket *);
+
+/* 0: its interface is up, tp_wire_run captures. -ENETDOWN: it is down, and the kernel hooks the socket in again when it
+ * comes up. -ENODEV: it is gone, whether or not another has its name; -EBADF: the socket is not open. */
+int tp_wire_state(const struct tp_wire_socket *);
 
 /* Captures until `stop_fd` is readable (0; what the ring held by then is recorded), or the interface goes (-ENETDOWN,
  * -ENODEV), or something fails. `clock_fd`: from tp_clock_watch_open. */

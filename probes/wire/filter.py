@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel-side filter: classic BPF that lets in TCP frames of the selected peers and nothing else.
 
-Ports of a fragment, or behind IPv6 extension headers, are not looked for here: such frames pass when their address does,
-and the probe decides. All loads count from the frame's start; loads relative to the network header would miss frames
-whose driver keeps the headers outside the linear buffer.
+Ports of a fragment, or behind IPv6 extension headers, are not looked for here: such frames pass when their address
+does, and the probe decides. All loads count from the frame's start; loads relative to the network header would miss
+frames whose driver keeps the headers outside the linear buffer.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def _ipv6(program: _Program, selectors: Sequence[Selector], snap_bytes: int) -> 
 
 
 def compile_filter(selectors: Sequence[Selector], *, ethernet: bool, snap_bytes: int) -> bytes:
-    """The program (struct sock_filter after struct sock_filter) that admits `snap_bytes` of the selected peers' frames.
+    """The program, struct sock_filter after struct sock_filter, that admits `snap_bytes` of the selected peers' frames.
 
-    `ethernet`: frames start with an Ethernet header and up to two VLAN tags; else with IP. ConfigError: too many remotes.
+    `ethernet`: frames start with an Ethernet header and up to two VLAN tags; else with IP.
+    ConfigError: too many remotes.
     """
     program = _Program()
     program.add(_LOAD_WORD, _PACKET_TYPE)

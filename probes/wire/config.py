@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can say to the wire probe: section `wire` of the configuration, and the flags of `probe wire`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+AUTO = "auto"
+DEFAULT_PORTS = (443, 9443, 18065)
+BLOCK_BYTES = 1 << 17
+
+
+class WireConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One thread and one ring (wire-NAME) per interface."""
+
+    interface: Annotated[
+        list[str],
+        Meta(description="where to capture; none or auto: where the route to each remote goes, else the default route"),
+    ] = []
+    remote: Annotated[
+        list[str],
+        Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
+    ] = []
+    port: Annotated[
+        list[Annotated[int, Meta(ge=1, le=65535)]],
+        Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
+    ] = []
+    cpu: Annotated[
+        list[Annotated[int, Meta(ge=0)]],
+        Meta(
+            description="processors to pin the capturing threads to, in the order of the interfaces; none: not pinned"
+        ),
+    ] = []
+    buffer_bytes: Annotated[
+        int,
+        Meta(
+            ge=2 * BLOCK_BYTES,
+            le=1 << 30,
+            multiple_of=BLOCK_BYTES,
+            description=f"kernel memory for captured frames per interface, in steps of {BLOCK_BYTES}",
+        ),
+    ] = 1 << 22
+    capacity: Annotated[int, Meta(ge=16, le=1 << 26, description="records in the ring, a power of two")] = 1 << 16
+    rows: Annotated[int, Meta(ge=1, le=65535, description="connections known at a time, per interface")] = 256
+    hardware: Annotated[
+        bool,
+        Meta(
+            description="take the NIC's own stamp where a frame has one; only of use where the NIC's clock is published"
+        ),
+    ] = False

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wire probe as a process: a thread per interface, which outlives the interface's absence and stops cleanly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from difflib import get_close_matches
+from pathlib import Path
+
+import structlog
+
+from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
+from tickpath.event import Counter
+from tickpath.probes.wire._capture import SNAP_BYTES, Capture, merges
+from tickpath.probes.wire.config import AUTO, BLOCK_BYTES, DEFAULT_PORTS, WireConfig
+from tickpath.probes.wire.filter import compile_filter
+from tickpath.probes.wire.interface import default_interfaces, network_namespace, route_interface
+from tickpath.probes.wire.selector import Remote, Selector, parse_remote
+from tickpath.ring import RingReader, RingWriter
+
+RETRY_MS = 500
+
+
+def selected(config: WireConfig) -> tuple[list[Selector], list[Remote]]:
+    """The selectors that the configuration asks for, and its remotes resolved. ConfigError."""
+    remotes = [parse_remote(text) for text in config.remote]
+    ports = config.port or (() if remotes else DEFAULT_PORTS)
+    return list(dict.fromkeys([*(r.selector for r in remotes), *(Selector(port) for port in ports)])), remotes
+
+
+def chosen_interfaces(config: WireConfig, remotes: Sequence[Remote]) -> list[str]:
+    """The interfaces to capture on. ConfigError: one is not there, or `auto` finds none."""
+    present = [name for _, name in socket.if_nameindex()]
+    chosen: list[str] = []
+    for name in config.interface or [AUTO]:
+        if name == AUTO:
+            addresses = [address for remote in remotes for address in remote.addresses]
+            routed = [route_interface(address) for address in addresses] if addresses else default_interfaces()
+            chosen += [found for found in routed if found]
+        elif name in present:
+            chosen.append(name)
+        else:
+            near = get_close_matches(name, present, 1) or present
+            raise ConfigError(f"no interface {name!r} here; is it {' or '.join(near)}?")
+    if not chosen:
+        raise ConfigError(f"no route tells which interface to watch; name one with --interface ({', '.join(present)})")
+    return list(dict.fromkeys(chosen))
+
+
+def _check_permission(interface: str) -> None:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except PermissionError:
+        command = " ".join(sys.argv)
+        raise PermissionMissingError(
+            f"capturing on {interface} needs CAP_NET_RAW; run: sudo setpriv --reuid $(id -u) --regid $(id -g) "
+            f"--init-groups --inh-caps +net_raw --ambient-caps +net_raw {command} "
+            "(until then the feed's own socket stamps are used, source sock)"
+        ) from None
+
+
+class InterfaceProbe:
+    """Captures one interface into one ring."""
+
+    def __init__(
+        self, interface: str, selectors: Sequence[Selector], config: WireConfig, directory: Path, cpu: int | None
+    ) -> None:
+        self._config = config
+        self._cpu = cpu
+        self._log = structlog.get_logger().bind(interface=interface)
+        self._ring = RingWriter(directory, f"wire-{interface}", "wire", capacity=config.capacity, rows=config.rows)
+        self._capture = Capture(
+            self._ring,
+            interface,
+            compile_filter(selectors, ethernet=True, snap_bytes=SNAP_BYTES),
+            compile_filter(selectors, ethernet=False, snap_bytes=SNAP_BYTES),
+            selectors,
+            rows=config.rows,
+            netns=network_namespace(),
+        )
+
+    def run(self, stop_fd: int) -> None:
+        """Capture in the calling thread until `stop_fd` is readable. TickpathError: capturing can never work."""
+        try:
+            if self._cpu is not None:
+                _pin(self._cpu)
+            while not self._serve(stop_fd):
+                pass
+            self._report()
+        finally:
+            self._capture.close()
+            self._ring.close()
+
+    def _serve(self, stop_fd: int) -> bool:
+        """Capture for as long as the interface is there, then wait a little; True once told to stop."""
+        name = self._capture.interface
+        if reason := self._unavailable():
+            self._log.warning("interface_unavailable", reason=reason, retry_ms=RETRY_MS)
+            while self._unavailable():
+                if select.select([stop_fd], [], [], RETRY_MS / 1000)[0]:
+                    return True
+        self._log.info("ready", ring=str(self._ring.path), merging="yes" if merges(name) else "no")
+        error = self._capture.run(stop_fd)
+        if error in (errno.ENETDOWN, errno.ENODEV):
+            self._ring.count(Counter.INTERFACE_LOST)
+        elif error:
+            raise TickpathError(f"capturing on {name} failed: {os.strerror(error)}")
+        return error == 0
+
+    def _unavailable(self) -> str:
+        """Have the socket open; empty, or why that cannot be now."""
+        try:
+            self._capture.open(
+                buffer_bytes=self._config.buffer_bytes, block_bytes=BLOCK_BYTES, hardware=self._config.hardware
+            )
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ENETDOWN):
+                return error.strerror or str(error)
+            raise TickpathError(f"cannot capture on {self._capture.interface}: {error.strerror}") from None
+        return ""
+
+    def _report(self) -> None:
+        with RingReader(self._ring.path) as reader:
+            totals = reader.counters()
+        self._log.info(
+            "stopped",
+            frames=totals[Counter.FRAMES],
+            dropped=totals[Counter.FRAMES_DROPPED],
+            unstamped=totals[Counter.FRAMES_UNSTAMPED],
+        )
+
+
+def _pin(cpu: int) -> None:
+    try:
+        os.sched_setaffinity(0, {cpu})  # the calling thread alone
+    except OSError:
+        allowed = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise ConfigError(f"cannot run on processor {cpu}; this process may use {allowed}") from None
+
+
+def run(config: WireConfig, directory: Path) -> int:
+    """Capture until SIGTERM or SIGINT, then 0. TickpathError when an interface cannot be captured for good."""
+    selectors, remotes = selected(config)
+    interfaces = chosen_interfaces(config, remotes)
+    _check_permission(interfaces[0])
+    stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.eventfd_write(stop_fd, 1))
+    probes = [
+        InterfaceProbe(name, selectors, config, directory, config.cpu[i % len(config.cpu)] if config.cpu else None)
+        for i, name in enumerate(interfaces)
+    ]
+    with ThreadPoolExecutor(len(probes), "wire") as threads:
+        running = [threads.submit(probe.run, stop_fd) for probe in probes]
+        wait(running, return_when=FIRST_EXCEPTION)
+        os.eventfd_write(stop_fd, 1)  # one that failed for good ends all: what supervises the process should know
+    for future in running:
+        future.result()
+    return 0
