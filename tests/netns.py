@@ -118,15 +118,16 @@ def veth(here: Namespace, there: Namespace, device: str = "veth0") -> None:
     here.ip("link", "add", device, "type", "veth", "peer", "name", device, "netns", str(there._holder.pid))
 
 
+Policy = Callable[[int, bytes], list[bytes]]
+
+
 class Shuttle:
     """Joins two TAPs: a thread that carries each frame across as `policy(side, frame)` says, whole by default.
 
     `side` is 0 for a frame that left the first TAP; the policy returns the frames to deliver at the other one.
     """
 
-    def __init__(
-        self, first: int, second: int, policy: Callable[[int, bytes], list[bytes]] = lambda _, frame: [frame]
-    ) -> None:
+    def __init__(self, first: int, second: int, policy: Policy = lambda _, frame: [frame]) -> None:
         self._fds = (first, second)
         self._policy = policy
         self._stop = os.eventfd(0)

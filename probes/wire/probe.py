@@ -150,9 +150,11 @@ def run(config: WireConfig, directory: Path) -> int:
     selectors, remotes = selected(config)
     interfaces = chosen_interfaces(config, remotes)
     _check_permission(interfaces[0])
-    stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
+    # Written by the signal handler in whichever thread the kernel gave the signal to: the main thread may not see it.
+    stop_fd, stop = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(stop, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.eventfd_write(stop_fd, 1))
+        signal.signal(number, lambda *_: None)
     probes = [
         InterfaceProbe(name, selectors, config, directory, config.cpu[i % len(config.cpu)] if config.cpu else None)
         for i, name in enumerate(interfaces)
@@ -160,7 +162,7 @@ def run(config: WireConfig, directory: Path) -> int:
     with ThreadPoolExecutor(len(probes), "wire") as threads:
         running = [threads.submit(probe.run, stop_fd) for probe in probes]
         wait(running, return_when=FIRST_EXCEPTION)
-        os.eventfd_write(stop_fd, 1)  # one that failed for good ends all: what supervises the process should know
+        os.write(stop, b"\0")  # one that failed for good ends all: what supervises the process should know
     for future in running:
         future.result()
     return 0

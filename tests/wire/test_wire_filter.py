@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The filter admits what is selected and nothing else: run by the kernel itself, on frames that scapy made.
 
-A Unix datagram socket runs the same classic BPF over its datagrams as a packet socket over its frames, and needs no root.
+A Unix datagram socket runs the same classic BPF over its datagrams as a packet socket over its frames; no root needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tickpath probe wire` over real TCP: every byte captured once, kills and vanishing interfaces survived, nothing silent."""
+"""`tickpath probe wire` over real TCP: every byte captured, kills and vanishing interfaces survived, nothing silent."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,25 +11,25 @@ import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from netns import Namespace, Shuttle, veth
+from netns import Namespace, Policy, Shuttle, veth
 from wire.capturing import Capturing, Reader, wait_until
 
 from tickpath.event import Counter, Kind, RowFlag, SegmentFlag, Source
 from tickpath.probes.wire.selector import Selector
 
-needs_root = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces and captures frames: root only"),
-]
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "wire"]
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1
+
+
+def root(test: Callable[..., None]) -> Callable[..., None]:
+    reason = "makes network namespaces and captures frames: root only"
+    return pytest.mark.root(pytest.mark.skipif(os.geteuid() != 0, reason=reason)(test))
 
 
 @dataclass
@@ -38,33 +39,30 @@ class Probe:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def said(self) -> str:
+        return self.log.read_text()
+
     def ready(self, times: int = 1) -> None:
-        wait_until(lambda: self.log.read_text().count("event=ready") >= times, what=f"ready in {self.log.read_text()}")
+        wait_until(lambda: self.said().count("event=ready") >= times, 30, f"event=ready (it said: {self.said()})")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
-
-
-@pytest.fixture
-def probes(tmp_path: Path) -> Iterator[Probes]:
-    started = Probes(tmp_path)
-    yield started
-    started.close()
+        return self.process.wait(20)
 
 
 class Probes:
+    """Probe processes with one ring directory, all ended with the test."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._started: list[Probe] = []
 
-    def start(self, namespace: Namespace, *flags: str) -> Probe:
+    def start(self, namespace: Namespace, *flags: str, prefix: Sequence[str] = ()) -> Probe:
         log = self.directory / f"log{len(self._started)}"
-        argv = [*COMMAND, "--directory", str(self.directory), "--log-format", "logfmt", *flags]
+        argv = [*prefix, *COMMAND, "--directory", str(self.directory), "--log-format", "logfmt", *flags]
         with log.open("wb") as out:
-            probe = Probe(namespace.popen(argv, stderr=out), log)
-        self._started.append(probe)
-        return probe
+            self._started.append(Probe(namespace.popen(argv, stderr=out), log))
+        return self._started[-1]
 
     def reader(self, interface: str) -> Reader:
         return Reader(self.directory / f"wire-{interface}.ring")
@@ -75,18 +73,69 @@ class Probes:
             probe.process.wait()
 
 
-def connect(server_side: Namespace, client_side: Namespace, address: str) -> tuple[socket.socket, socket.socket]:
-    """A connection: the end that sends (the peer), and the end on the captured host."""
-    with server_side.entered(), socket.create_server((address, 0), family=_family(address)) as listener:
-        port = listener.getsockname()[1]
-        with client_side.entered():
-            client = socket.create_connection((address, port), timeout=10)
-        server, _ = listener.accept()
-    return server, client
+@pytest.fixture
+def probes(tmp_path: Path) -> Iterator[Probes]:
+    started = Probes(tmp_path)
+    yield started
+    started.close()
 
 
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+@contextlib.contextmanager
+def listening(namespace: Namespace, address: str) -> Iterator[socket.socket]:
+    with namespace.entered():
+        listener = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with listener:
+        yield listener
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def connected(
+    listener: socket.socket, host: Namespace, local_port: int = 0
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection: the end that sends, and the end on the captured host."""
+    with host.entered():
+        client = socket.socket(listener.family, socket.SOCK_STREAM)
+        client.settimeout(20)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if local_port:
+            client.bind(("", local_port))
+        client.connect(listener.getsockname()[:2])
+    server, _ = listener.accept()
+    with server, client:
+        yield server, client
+
+
+@contextlib.contextmanager
+def capturing(
+    directory: Path, host: Namespace, interface: str, listener: socket.socket, name: str = "host"
+) -> Iterator[Capturing]:
+    """Capture what comes from the listener's port."""
+    with Capturing(directory / name, interface, [Selector(port_of(listener))], host).start() as capture:
+        yield capture
+
+
+@contextlib.contextmanager
+def tap_wire(
+    *, napi: bool = False, policy: Policy = lambda _, frame: [frame]
+) -> Iterator[tuple[Namespace, Namespace, Shuttle]]:
+    """Two hosts, 10.78.1.1 the peer, joined by TAPs and a shuttle. `napi`: the captured host's side merges by GRO."""
+    with Namespace() as peer, Namespace() as host:
+        near, far = peer.tap("tap0"), host.tap("tap0", napi=napi)
+        try:
+            peer.address("tap0", "10.78.1.1/24")
+            host.address("tap0", "10.78.1.2/24")
+            shuttle = Shuttle(near, far, policy)
+            try:
+                yield peer, host, shuttle
+            finally:
+                shuttle.close()
+        finally:
+            os.close(near)
+            os.close(far)
 
 
 def transfer(server: socket.socket, client: socket.socket, total: int) -> None:
@@ -120,51 +169,47 @@ def irs_of(client: socket.socket, received: int) -> int:
     return (next_seq - received - 1) % (1 << 32)
 
 
-class TestOverAWire:
-    pytestmark = needs_root
+def reset(client: socket.socket) -> None:
+    """Close with RST, so that its port is free at once."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    client.close()
 
-    @pytest.mark.parametrize("address", ["10.78.0.1", "fd78::1"])
-    def test_every_byte_is_captured_once_and_offsets_are_exact(self, address: str, tmp_path: Path) -> None:
-        total = 400_000
-        with Namespace() as peer, Namespace() as host:
-            veth(peer, host)
-            peer.address("veth0", "10.78.0.1/24", "fd78::1/64")
-            host.address("veth0", "10.78.0.2/24", "fd78::2/64")
-            with peer.entered(), socket.create_server((address, 0), family=_family(address)) as listener:
-                port = listener.getsockname()[1]
-                with Capturing(tmp_path, "veth0", [Selector(port)], host).start() as capture:
-                    with host.entered():
-                        client = socket.create_connection((address, port), timeout=10)
-                    server, _ = listener.accept()
-                    with server, client:
-                        transfer(server, client, total)
-                        irs = irs_of(client, total)
-                        capture.stop()
+
+@root
+@pytest.mark.parametrize("address", ["10.78.0.1", "fd78::1"])
+def test_every_byte_is_captured_once_and_offsets_are_exact(address: str, tmp_path: Path) -> None:
+    total = 400_000
+    with Namespace() as peer, Namespace() as host:
+        veth(peer, host)
+        peer.address("veth0", "10.78.0.1/24", "fd78::1/64")
+        host.address("veth0", "10.78.0.2/24", "fd78::2/64")
+        with listening(peer, address) as listener, capturing(tmp_path, host, "veth0", listener) as capture:
+            with connected(listener, host) as (server, client):
+                transfer(server, client, total)
+                irs = irs_of(client, total)
+            capture.stop()
             segments = capture.reader.of(Kind.SEGMENT)
-            assert (coverage(segments, irs) == 1).all()
-            assert len(coverage(segments, irs)) == total
+            seen = coverage(segments, irs)
+            assert len(seen) == total
+            assert (seen == 1).all()
             row = capture.reader.ring.rows()[int(segments["row"][0])]
             assert row["flags"] & RowFlag.HAS_IRS
             assert row["irs"] == irs
             assert capture.reader.count(Counter.FRAMES_DROPPED) == 0
-            assert not (segments["flags"] & SegmentFlag.MERGED).any()
+            assert not (segments["flags"] & SegmentFlag.MERGED).any()  # veth hands the sender's own frames on
 
-    def test_loopback_frames_are_seen_once_on_their_way_in(self, tmp_path: Path, probes: Probes) -> None:
-        total = 300_000
-        with Namespace() as host:
-            with host.entered():
-                listener = socket.create_server(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-            probe = probes.start(host, "--interface", "lo", "--port", str(port))
-            probe.ready()
-            reader = probes.reader("lo")
-            with host.entered():
-                client = socket.create_connection(("127.0.0.1", port), timeout=10)
-            server, _ = listener.accept()
-            with listener, server, client:
-                transfer(server, client, total)
-                irs = irs_of(client, total)
-            assert probe.stop() == 0
+
+@root
+def test_loopback_frames_are_seen_once_on_their_way_in(probes: Probes) -> None:
+    total = 300_000
+    with Namespace() as host, listening(host, "127.0.0.1") as listener:
+        probe = probes.start(host, "--interface", "lo", "--port", str(port_of(listener)))
+        probe.ready()
+        reader = probes.reader("lo")
+        with connected(listener, host) as (server, client):
+            transfer(server, client, total)
+            irs = irs_of(client, total)
+        assert probe.stop() == 0
         segments = reader.of(Kind.SEGMENT)
         seen = coverage(segments, irs)
         assert len(seen) == total
@@ -173,50 +218,211 @@ class TestOverAWire:
         assert not (segments["flags"] & SegmentFlag.MERGED).any()
         assert (segments["source"] == Source.SW).all()
         assert len(reader.of(Kind.BYE)) == 1
-        assert "event=stopped" in probe.log.read_text()
+        assert "event=stopped" in probe.said()
 
-    def test_frames_merged_by_gro_are_flagged_and_set_apart(self, tmp_path: Path) -> None:
-        with Namespace() as peer, Namespace() as host:
-            near, far = peer.tap("tap0"), host.tap("tap0", napi=True)
-            try:
-                peer.address("tap0", "10.78.1.1/24")
-                host.address("tap0", "10.78.1.2/24")
-                # A sysfs of the namespace: the flush is put off, so that what comes within it merges.
-                host.run(
-                    "unshare", "--mount", "sh", "-c",
-                    "mount -t sysfs sysfs /sys && echo 20000000 > /sys/class/net/tap0/gro_flush_timeout"
-                    " && echo 1000 > /sys/class/net/tap0/napi_defer_hard_irqs",
-                )  # fmt: skip
-                shuttle = Shuttle(near, far)
-                server, client = self._merging(peer, host, tmp_path)
-                shuttle.close()
-            finally:
-                os.close(near)
-                os.close(far)
-        assert server
-        assert client
 
-    def _merging(self, peer: Namespace, host: Namespace, tmp_path: Path) -> tuple[bool, bool]:
-        with peer.entered(), socket.create_server(("10.78.1.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            with Capturing(tmp_path, "tap0", [Selector(port)], host).start() as capture:
-                with host.entered():
-                    client = socket.create_connection(("10.78.1.1", port), timeout=10)
-                server, _ = listener.accept()
-                with server, client:
-                    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    transfer(server, client, 200_000)
-                    irs = irs_of(client, 200_000)
-                capture.stop()
-        segments = capture.reader.of(Kind.SEGMENT)
-        merged = segments[(segments["flags"] & SegmentFlag.MERGED) != 0]
-        plain = segments[(segments["flags"] & SegmentFlag.MERGED) == 0]
-        assert len(merged)
-        assert (merged["source"] == Source.SW_GRO).all()
-        assert (merged["segment"]["segments"] >= 2).all()
-        assert (merged["segment"]["length"] <= 1460 * merged["segment"]["segments"].astype(int)).all()
-        assert (merged["segment"]["length"] > 1448 * (merged["segment"]["segments"].astype(int) - 1)).all()
-        assert (plain["segment"]["length"] <= 1460).all()
-        assert (plain["source"] == Source.SW).all()
-        assert (coverage(segments, irs) >= 1).all()
-        return True, True
+@root
+def test_frames_merged_by_gro_are_flagged_and_set_apart(tmp_path: Path) -> None:
+    total = 200_000
+    with tap_wire(napi=True) as (peer, host, _), listening(peer, "10.78.1.1") as listener:
+        # The flush is put off, so that what comes meanwhile merges. Only a sysfs mounted inside shows the device.
+        settings = "echo 20000000 > /sys/class/net/tap0/gro_flush_timeout"
+        settings += " && echo 1000 > /sys/class/net/tap0/napi_defer_hard_irqs"
+        host.run("unshare", "--mount", "sh", "-c", f"mount -t sysfs sysfs /sys && {settings}")
+        with capturing(tmp_path, host, "tap0", listener) as capture:
+            with connected(listener, host) as (server, client):
+                transfer(server, client, total)
+                irs = irs_of(client, total)
+            capture.stop()
+            segments = capture.reader.of(Kind.SEGMENT)
+    assert (coverage(segments, irs) >= 1).all()
+    is_merged = (segments["flags"] & SegmentFlag.MERGED) != 0
+    merged, plain = segments[is_merged], segments[~is_merged]
+    count, length = merged["segment"]["segments"].astype(int), merged["segment"]["length"]
+    assert len(merged)
+    assert (merged["source"] == Source.SW_GRO).all()
+    assert (count >= 2).all()
+    assert (length <= 1460 * count).all()
+    assert (length > 1448 * (count - 1)).all()
+    assert (plain["segment"]["length"] <= 1460).all()
+    assert (plain["source"] == Source.SW).all()
+
+
+@root
+def test_what_is_sent_again_is_captured_again(tmp_path: Path) -> None:
+    total, losses = 200_000, iter([True] * 5)
+    due = [20, 30, 40, 50, 60]
+
+    def lossy(side: int, frame: bytes) -> list[bytes]:
+        if side == 0 and len(frame) > 1000:
+            due[:] = [left - 1 for left in due]
+            if 0 in due and next(losses, False):
+                return []
+        return [frame]
+
+    with (
+        tap_wire(policy=lossy) as (peer, host, _),
+        listening(peer, "10.78.1.1") as listener,
+        capturing(tmp_path, peer, "tap0", listener, name="sender") as away,
+        capturing(tmp_path, host, "tap0", listener) as capture,
+    ):
+        with connected(listener, host) as (server, client):
+            transfer(server, client, total)
+            irs = irs_of(client, total)
+        capture.stop()
+        away.stop()
+        seen = coverage(capture.reader.of(Kind.SEGMENT), irs)
+        assert next(losses, None) is None  # all were made
+        assert len(seen) == total
+        assert (seen >= 1).all()
+        assert len(away.reader.of(Kind.SEGMENT)) == 0  # at the sender's own TAP its frames go out
+
+
+@root
+def test_a_port_used_again_is_another_connection(tmp_path: Path) -> None:
+    truth, local = [], 0
+    with (
+        Namespace() as host,
+        listening(host, "127.0.0.1") as listener,
+        capturing(tmp_path, host, "lo", listener) as capture,
+    ):
+        for _ in range(3):
+            with connected(listener, host, local_port=local) as (server, client):
+                local = client.getsockname()[1]
+                transfer(server, client, 1000)
+                truth.append(irs_of(client, 1000))
+                reset(client)
+        capture.stop()
+        opened = capture.reader.of(Kind.OPENED)["row"]
+        rows = capture.reader.ring.rows()
+        assert [int(rows[int(handle)]["irs"]) for handle in opened] == truth
+        assert {int(rows[int(handle)]["local_port"]) for handle in opened} == {local}
+
+
+@root
+def test_a_killed_probe_leaves_a_ring_that_its_successor_goes_on_with(probes: Probes) -> None:
+    with Namespace() as host, listening(host, "127.0.0.1") as listener:
+        flags = ("--interface", "lo", "--port", str(port_of(listener)))
+        first = probes.start(host, *flags)
+        first.ready()
+        reader = probes.reader("lo")
+        with connected(listener, host) as (server, client):
+            transfer(server, client, 1000)
+            reader.wait(Kind.SEGMENT, 2)
+            first.process.kill()
+            first.process.wait()
+            wait_until(lambda: not reader.ring.alive)
+            probes.start(host, *flags).ready()
+            assert reader.ring.alive
+            before = len(reader.of(Kind.SEGMENT))
+            transfer(server, client, 1000)
+            segments = reader.wait(Kind.SEGMENT, before + 1)
+        records = reader.all()
+        assert list(np.diff(records["seq"])) == [1] * (len(records) - 1)
+        old, new = int(segments["row"][0]), int(segments["row"][-1])
+        assert old != new
+        row = reader.ring.row(new)
+        assert row is not None
+        assert not row["flags"] & RowFlag.HAS_IRS  # joined midway: it does not pretend
+
+
+@root
+def test_a_second_probe_of_an_interface_is_refused(probes: Probes) -> None:
+    with Namespace() as host:
+        probes.start(host, "--interface", "lo").ready()
+        second = probes.start(host, "--interface", "lo")
+        assert second.process.wait(20) == 1
+        assert "Traceback" not in second.said()
+
+
+@root
+def test_a_stalled_probe_counts_what_the_kernel_dropped(probes: Probes) -> None:
+    with Namespace() as host, listening(host, "127.0.0.1") as listener:
+        probe = probes.start(
+            host, "--interface", "lo", "--port", str(port_of(listener)), "--buffer-bytes", str(2 << 17)
+        )  # fmt: skip
+        probe.ready()
+        reader = probes.reader("lo")
+        with connected(listener, host) as (server, client):
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reader.wait(Kind.SEGMENT, 1)
+            probe.process.send_signal(signal.SIGSTOP)
+            for _ in range(3000):
+                server.send(b"x")
+                client.recv(1)
+            probe.process.send_signal(signal.SIGCONT)
+            irs = irs_of(client, 3000)
+        assert probe.stop() == 0
+        segments = reader.of(Kind.SEGMENT)
+        missed = 3000 - int((coverage(segments, irs) > 0).sum())
+        # Beside the data only a handful of other frames (SYN-ACK, FIN, ACK) came in.
+        assert missed <= reader.count(Counter.FRAMES_DROPPED) <= missed + 10
+        assert missed > 0
+
+
+@root
+def test_an_interface_that_goes_and_comes_is_captured_again(probes: Probes) -> None:
+    with Namespace() as peer, Namespace() as host:
+        veth(peer, host)
+        peer.address("veth0", "10.78.0.1/24")
+        host.address("veth0", "10.78.0.2/24")
+        with listening(peer, "10.78.0.1") as listener:
+            probe = probes.start(host, "--interface", "veth0", "--port", str(port_of(listener)))
+            probe.ready()
+            reader = probes.reader("veth0")
+            with connected(listener, host) as (server, client):
+                transfer(server, client, 1000)
+                host.ip("link", "set", "veth0", "down")
+                wait_until(lambda: "interface_unavailable" in probe.said())
+                host.ip("link", "set", "veth0", "up")
+                seen = len(reader.of(Kind.SEGMENT))
+                transfer(server, client, 1000)
+                reader.wait(Kind.SEGMENT, seen + 1)
+            host.ip("link", "del", "veth0")
+            wait_until(lambda: probe.said().count("interface_unavailable") == 2)
+            veth(peer, host)
+            peer.address("veth0", "10.78.0.1/24")
+            host.address("veth0", "10.78.0.2/24")
+            probe.ready(times=3)
+            seen = len(reader.of(Kind.SEGMENT))
+            with connected(listener, host) as (server, client):
+                transfer(server, client, 1000)
+                reader.wait(Kind.SEGMENT, seen + 1)
+            assert reader.count(Counter.INTERFACE_LOST) == 2
+            assert probe.stop() == 0
+
+
+@root
+def test_auto_follows_the_route_to_the_remote(probes: Probes) -> None:
+    with Namespace() as peer, Namespace() as host:
+        veth(peer, host, "up0")
+        peer.address("up0", "10.78.0.1/24")
+        host.address("up0", "10.78.0.2/24")
+        probe = probes.start(host, "--remote", "10.78.0.1:443", "--remote", "127.0.0.1:443")
+        probe.ready(times=2)
+        assert {path.name for path in probes.directory.glob("*.ring")} == {"wire-up0.ring", "wire-lo.ring"}
+        assert probe.stop() == 0
+        lost = probes.start(host)
+        assert lost.process.wait(20) == 2
+        assert "no route tells which interface to watch; name one with --interface" in lost.said()
+
+
+@root
+def test_an_interface_that_does_not_exist_is_one_line(probes: Probes) -> None:
+    with Namespace() as host:
+        probe = probes.start(host, "--interface", "l0")
+        assert probe.process.wait(20) == 2
+        assert probe.said().strip() == "tickpath probe: no interface 'l0' here; is it lo?"
+
+
+@root
+def test_without_permission_one_line_tells_what_grants_it(probes: Probes) -> None:
+    with Namespace() as host:
+        probe = probes.start(host, "--interface", "lo", prefix=["setpriv", "--bounding-set", "-net_raw"])
+        assert probe.process.wait(20) == 1
+        line = probe.said().strip()
+        assert line.startswith("tickpath probe: capturing on lo needs CAP_NET_RAW")
+        assert "setpriv" in line
+        assert "source sock" in line
+        assert "\n" not in line
+        assert not list(probes.directory.glob("*.ring"))

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from wire.capturing import Capturing, wait_until
 from netns import Namespace
 from scapy.layers.inet import IP, TCP, IPOption, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
+from wire.capturing import Capturing, wait_until
 
 from tickpath.event import ROW_NONE, Clock, Counter, Kind, RowFlag, RowState, SegmentFlag, Source
 from tickpath.probes.wire.selector import Selector, packed
@@ -287,5 +287,3 @@ def test_an_interface_that_goes_ends_the_capture_with_its_reason(tap: Tap) -> No
         tap.namespace.ip("link", "set", "tap0", "down")
         wait_until(lambda: capture.ended is not None)
         assert capture.ended == errno.ENETDOWN
-
-
