@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binance: USD-M futures, COIN-M futures and spot; URLs, event times, sequence rules, refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from tickpath.errors import InputError
+from tickpath.probes.feed.venues.venue import (
+    RESOLUTION_MS,
+    RESOLUTION_US,
+    Address,
+    Content,
+    Reader,
+    Subscription,
+    text,
+)
+
+_STREAM = re.compile(r"^(?P<symbol>[^@]*)@(?P<event>[A-Za-z]+)(?P<level>\d*)")
+# Events whose T is when the matching engine acted; elsewhere T means other things (markPrice: the next funding).
+_TRANSACTION_EVENTS = frozenset({"trade", "aggTrade", "bookTicker", "depth", "rpiDepth"})
+# An event time outside 2001..2262 is no time in the unit that the stream claims.
+_EARLIEST_NS = 10**18
+_LATEST_NS = 2**63 - 1
+
+_CATEGORY = {"bookTicker": "public", "depth": "public", "rpiDepth": "public"}
+_OTHERWISE = "market"
+
+_REFUSALS = {
+    403: "Binance's firewall refused this address, for too many connections or requests or a malformed one: wait five "
+    "minutes before trying again",
+    418: "Binance has banned this address for going on after 429: stop every client on it and wait",
+    429: "Binance's rate limit (300 connections in five minutes from one address): slow down",
+    451: "Binance does not serve the country that this address belongs to: run the probe elsewhere",
+}
+
+
+def _trade_gap(last: int | None, event: Any) -> tuple[int, str | None]:
+    now = event["t"]
+    return now, None if last is None or now == last + 1 else f"trade t={now} follows {last}"
+
+
+def _spot_depth_gap(last: int | None, event: Any) -> tuple[int, str | None]:
+    first = event["U"]
+    return event["u"], None if last is None or first == last + 1 else f"depth U={first} follows u={last}"
+
+
+def _futures_depth_gap(last: int | None, event: Any) -> tuple[int, str | None]:
+    before = event["pu"]
+    return event["u"], None if last is None or before == last else f"depth pu={before} follows u={last}"
+
+
+_Rule = Callable[[int | None, Any], tuple[int, str | None]]
+
+
+class _Stream:
+    """What has been seen of one stream on this connection."""
+
+    __slots__ = ("last", "rule", "topic", "transaction")
+
+    def __init__(self, topic: str, event: str, rule: _Rule | None) -> None:
+        self.topic = topic.encode()
+        self.transaction = event in _TRANSACTION_EVENTS
+        self.rule = rule
+        self.last: int | None = None
+
+
+class BinanceReader(Reader):
+    """Messages of one connection, raw or combined."""
+
+    def __init__(self, venue: str, streams: tuple[str, ...], unit_ns: int, depth_rule: _Rule) -> None:
+        super().__init__(venue, RESOLUTION_US if unit_ns == 1000 else RESOLUTION_MS)
+        self._venue = venue
+        self._unit_ns = unit_ns
+        self._depth_rule = depth_rule
+        # Raw messages name no stream: two of the same symbol and event would share one sequence and look torn.
+        self._ambiguous = {key for key, n in Counter(map(_key, streams)).items() if n > 1}
+        self._sole = self._known(streams[0]) if len(streams) == 1 else None
+        self._streams: dict[str, _Stream] = {}
+        self._raw: dict[tuple[Any, Any], _Stream] = {}
+
+    def read(self, payload: bytes) -> None:
+        """Parse one message; ValueError where it is no JSON object or a sequence field is no number."""
+        self.content = Content.EVENT
+        self.exchange_ns = self.transaction_ns = self.gap = None
+        document: Any = self.parser.parse(payload)
+        try:
+            event = document["data"]
+            name = document["stream"]
+        except KeyError:
+            self._read_raw(document)
+            return
+        except TypeError:
+            raise ValueError("not a JSON object") from None
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = self._known(str(name))
+        try:
+            self._read_event(stream, event)
+        except (TypeError, AttributeError):
+            raise ValueError("`data` is no JSON object, or a field of it no number") from None
+
+    def _read_raw(self, document: Any) -> None:
+        kind = document.get("e")
+        if kind is None:
+            if "id" in document and ("result" in document or "error" in document):
+                self.content = Content.REPLY
+                error = document.get("error")
+                self.reply_error = None if error is None else text(error)
+                return
+            nested = document.get("event")
+            if nested is not None and nested.get("e") == "serverShutdown":
+                self.content = Content.SHUTDOWN
+        elif kind == "serverShutdown":
+            self.content = Content.SHUTDOWN
+        stream = self._sole
+        if stream is None:
+            key = (document.get("s"), kind)
+            stream = self._raw.get(key)
+            if stream is None:
+                stream = self._raw[key] = self._unnamed(*key)
+        try:
+            self._read_event(stream, document)
+        except TypeError:
+            raise ValueError("a field of the event is no number") from None
+
+    def _read_event(self, stream: _Stream, event: Any) -> None:
+        self.topic = stream.topic
+        at = event.get("E")
+        if at is not None:
+            exchange_ns = at * self._unit_ns
+            if _EARLIEST_NS <= exchange_ns <= _LATEST_NS:
+                self.exchange_ns = exchange_ns
+                if stream.transaction:
+                    done = event.get("T")
+                    if done is not None:
+                        self.transaction_ns = done * self._unit_ns
+        if stream.rule is not None:
+            try:
+                stream.last, self.gap = stream.rule(stream.last, event)
+            except KeyError:
+                # A message without sequence numbers on a stream that has them: a shutdown notice, or a new form.
+                if self.content is Content.EVENT and event.get("e") == "serverShutdown":
+                    self.content = Content.SHUTDOWN
+
+    def _known(self, name: str) -> _Stream:
+        match = _STREAM.match(name)
+        if match is None:
+            return _Stream(f"{self._venue}/{name}", "", None)
+        event = match["event"]
+        rule: _Rule | None = None
+        if event == "trade":
+            rule = _trade_gap
+        elif event == "depth" and not match["level"]:
+            rule = self._depth_rule
+        return _Stream(f"{self._venue}/{name}", event, rule)
+
+    def _unnamed(self, symbol: object, kind: object) -> _Stream:
+        event = "depth" if kind == "depthUpdate" else str(kind or "unknown")
+        name = f"{str(symbol).lower()}@{event}" if symbol is not None else f"@{event}"
+        stream = self._known(name)
+        if _key(name) in self._ambiguous:
+            stream.rule = None
+        return stream
+
+
+def _key(stream: str) -> tuple[str, str]:
+    match = _STREAM.match(stream)
+    return (match["symbol"], match["event"]) if match else (stream, "")
+
+
+@dataclass(frozen=True)
+class _Binance:
+    """What the three have in common: `/ws/<stream>[/<stream>…]` and `/stream?streams=<stream>/<stream>…`."""
+
+    label: str
+    hosts: frozenset[str]
+    depth_rule: _Rule
+
+    def resembles(self, address: Address) -> bool:
+        """Whether the path has one of the two forms."""
+        return bool(re.fullmatch(r"/(ws(/.*)?|stream)", address.path))
+
+    def subscribe(self, address: Address, streams: tuple[str, ...]) -> Subscription:
+        """InputError where the path is of another form or names no stream."""
+        named = self._streams_of(address) + streams
+        if not named:
+            raise InputError(f"{address.url} names no stream: add one to the URL or with --subscribe")
+        return Subscription(
+            address=address,
+            venue=self.label,
+            streams=named,
+            greetings=self._greetings(streams),
+            reader=lambda: BinanceReader(self.label, named, self._unit_ns(address.query), self.depth_rule),
+            refusal=_REFUSALS.get,
+            warnings=tuple(filter(None, (self._misplaced(address, stream) for stream in named))),
+        )
+
+    def _prefix(self, address: Address) -> tuple[str, str]:
+        return "", address.path
+
+    def _unit_ns(self, _query: str) -> int:
+        return 1_000_000
+
+    def _misplaced(self, _address: Address, _stream: str) -> str | None:
+        return None
+
+    def _greetings(self, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return (json.dumps({"method": "SUBSCRIBE", "params": list(streams), "id": 1}),) if streams else ()
+
+    def _streams_of(self, address: Address) -> tuple[str, ...]:
+        prefix, path = self._prefix(address)
+        if path == "/stream":
+            listed = parse_qs(address.query).get("streams", [""])[0]
+        elif path == "/ws" or path.startswith("/ws/"):
+            listed = path.removeprefix("/ws").removeprefix("/")
+        else:
+            raise InputError(
+                f"{address.url} has no path of {self.label}: {prefix}/ws/<stream> or "
+                f"{prefix}/stream?streams=<stream>/<stream>"
+            )
+        # What is no market stream is a listen key, which opens an account: it goes into no record and no log.
+        return tuple(s if "@" in s else "private" for s in listed.split("/") if s)
+
+
+class BinanceSpot(_Binance):
+    """Spot. `timeUnit=MICROSECOND` in the URL makes event times microseconds; bookTicker and depth<N> carry none."""
+
+    def __init__(self) -> None:
+        hosts = {"stream.binance.com", "data-stream.binance.vision", "stream.testnet.binance.vision"}
+        super().__init__("binance-spot", frozenset(hosts), _spot_depth_gap)
+
+    def _unit_ns(self, query: str) -> int:
+        asked = {unit.upper() for unit in parse_qs(query).get("timeUnit", [])}
+        return 1000 if "MICROSECOND" in asked else 1_000_000
+
+
+class BinanceCoinM(_Binance):
+    """COIN-M futures."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "binance-coinm", frozenset({"dstream.binance.com", "dstream.binancefuture.com"}), _futures_depth_gap
+        )
+
+    def resembles(self, address: Address) -> bool:
+        """As the others, and every symbol has COIN-M's underscore."""
+        if not super().resembles(address):
+            return False
+        named = self._streams_of(address)
+        return bool(named) and all("_" in stream.partition("@")[0] for stream in named)
+
+
+class BinanceUsdM(_Binance):
+    """USD-M futures: since 2026-04-23 the paths begin with /public, /market or /private, by kind of stream."""
+
+    _NEW = re.compile(r"^/(public|market|private)(?=/|$)")
+    _HOST = "fstream.binance.com"
+
+    def __init__(self) -> None:
+        super().__init__("binance-usdm", frozenset({self._HOST, "stream.binancefuture.com"}), _futures_depth_gap)
+
+    def resembles(self, address: Address) -> bool:
+        """Only the forms with a category: without one they are spot's too."""
+        return bool(self._NEW.match(address.path))
+
+    def _prefix(self, address: Address) -> tuple[str, str]:
+        match = self._NEW.match(address.path)
+        if match:
+            return match[0], address.path[match.end() :]
+        if address.host == self._HOST:
+            if re.fullmatch(r"/(ws(/.*)?|stream)", address.path):
+                raise InputError(f"{address.url} was retired on 2026-04-23: use {self._successors(address)}")
+            return "/public|/market|/private", address.path
+        return "", address.path
+
+    def _successors(self, address: Address) -> str:
+        combined = address.path == "/stream"
+        listed = parse_qs(address.query).get("streams", [""])[0] if combined else address.path.removeprefix("/ws")
+        by_category: dict[str, list[str]] = {}
+        for stream in filter(None, listed.split("/")):
+            by_category.setdefault(self._category(stream), []).append(stream)
+        form = "/stream?streams=" if combined else "/ws/"
+        urls = [f"wss://{self._HOST}/{category}{form}{'/'.join(s)}" for category, s in by_category.items()]
+        if not urls:
+            return f"wss://{self._HOST}/public{form}<stream> (bookTicker, depth) or /market{form}<stream> (all others)"
+        return " and ".join(urls) + (", two feeds, for they need two connections" if len(urls) > 1 else "")
+
+    @staticmethod
+    def _category(stream: str) -> str:
+        if "@" not in stream:
+            return "private"
+        return _CATEGORY.get(_key(stream)[1], _OTHERWISE)
+
+    def _misplaced(self, address: Address, stream: str) -> str | None:
+        match = self._NEW.match(address.path)
+        if match is None or address.host != self._HOST or stream == "private" or self._category(stream) == match[1]:
+            return None
+        return f"{stream} is served under /{self._category(stream)}, not /{match[1]}: it may stay silent"

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""websocket-client over a stamped socket, with a bound on what one message may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import websocket
+from websocket._abnf import continuous_frame, frame_buffer
+
+from tickpath.socket import StampedSocket
+
+# Market data is small and TLS or JSON check it again: what websocket-client would verify is verified by the parser.
+_OPTIONS: dict[str, Any] = {"enable_multithread": False, "skip_utf8_validation": True}
+
+
+class MessageTooLongError(websocket.WebSocketProtocolException):
+    """A message of more bytes than the operator allows."""
+
+
+class _BoundedFrames(frame_buffer):
+    """Frames whose length is looked at before memory is given to it."""
+
+    def __init__(self, websocket_: Any, limit_bytes: int) -> None:
+        super().__init__(websocket_._recv, True)
+        self._limit_bytes = limit_bytes
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length is not None and self.length > self._limit_bytes:
+            raise MessageTooLongError(f"a frame of {self.length} bytes, more than the {self._limit_bytes} allowed")
+
+
+class _BoundedMessages(continuous_frame):
+    """Fragments that are counted together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(False, True)
+        self._limit_bytes = limit_bytes
+
+    def add(self, frame: Any) -> None:
+        held = len(self.cont_data[1]) if self.cont_data else 0
+        if held + len(frame.data) > self._limit_bytes:
+            raise MessageTooLongError(f"a message of more than the {self._limit_bytes} bytes allowed, in fragments")
+        super().add(frame)
+
+
+def handshake(url: str, sock: StampedSocket, host_header: str, limit_bytes: int) -> Any:
+    """The WebSocket handshake over a connected (and, for wss, encrypted) socket; websocket-client's WebSocket.
+
+    Redirects are not followed: the socket is the redirecting server's.
+    """
+    connected: Any = websocket.WebSocket(**_OPTIONS)
+    connected.connect(url, socket=sock, host=host_header, suppress_origin=True, redirect_limit=0)
+    connected.frame_buffer = _BoundedFrames(connected, limit_bytes)
+    connected.cont_frame = _BoundedMessages(limit_bytes)
+    return connected
