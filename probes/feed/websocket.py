@@ -10,7 +10,7 @@ from websocket._abnf import continuous_frame, frame_buffer
 
 from tickpath.socket import StampedSocket
 
-# Market data is small and TLS or JSON check it again: what websocket-client would verify is verified by the parser.
+# The JSON parser checks UTF-8 again, and counts what is none instead of ending the connection.
 _OPTIONS: dict[str, Any] = {"enable_multithread": False, "skip_utf8_validation": True}
 
 
@@ -19,16 +19,35 @@ class MessageTooLongError(websocket.WebSocketProtocolException):
 
 
 class _BoundedFrames(frame_buffer):
-    """Frames whose length is looked at before memory is given to it."""
+    """Frames whose length is looked at before memory is given to it, read from the socket without detours."""
 
-    def __init__(self, websocket_: Any, limit_bytes: int) -> None:
-        super().__init__(websocket_._recv, True)
+    def __init__(self, sock: StampedSocket, limit_bytes: int) -> None:
+        super().__init__(self._read, True)
+        self._sock_recv = sock.recv
         self._limit_bytes = limit_bytes
 
     def recv_length(self) -> None:
         super().recv_length()
         if self.length is not None and self.length > self._limit_bytes:
             raise MessageTooLongError(f"a frame of {self.length} bytes, more than the {self._limit_bytes} allowed")
+
+    def recv_strict(self, bufsize: int) -> bytes:
+        # Nearly always what is asked for is there, in one piece.
+        if not self.recv_buffer and bufsize:
+            data = self._read(bufsize)
+            if len(data) == bufsize:
+                return data
+            self.recv_buffer.append(data)
+        return super().recv_strict(bufsize)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._sock_recv(size)
+        except TimeoutError:
+            raise websocket.WebSocketTimeoutException("timed out") from None
+        if not data:
+            raise websocket.WebSocketConnectionClosedException("the peer closed the connection")
+        return data
 
 
 class _BoundedMessages(continuous_frame):
@@ -52,6 +71,6 @@ def handshake(url: str, sock: StampedSocket, host_header: str, limit_bytes: int)
     """
     connected: Any = websocket.WebSocket(**_OPTIONS)
     connected.connect(url, socket=sock, host=host_header, suppress_origin=True, redirect_limit=0)
-    connected.frame_buffer = _BoundedFrames(connected, limit_bytes)
+    connected.frame_buffer = _BoundedFrames(sock, limit_bytes)
     connected.cont_frame = _BoundedMessages(limit_bytes)
     return connected
