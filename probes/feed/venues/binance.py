@@ -42,18 +42,18 @@ _REFUSALS = {
 
 
 def _trade_gap(last: int | None, event: Any) -> tuple[int, str | None]:
-    now = event["t"]
+    now = event[b"t"]
     return now, None if last is None or now == last + 1 else f"trade t={now} follows {last}"
 
 
 def _spot_depth_gap(last: int | None, event: Any) -> tuple[int, str | None]:
-    first = event["U"]
-    return event["u"], None if last is None or first == last + 1 else f"depth U={first} follows u={last}"
+    first = event[b"U"]
+    return event[b"u"], None if last is None or first == last + 1 else f"depth U={first} follows u={last}"
 
 
 def _futures_depth_gap(last: int | None, event: Any) -> tuple[int, str | None]:
-    before = event["pu"]
-    return event["u"], None if last is None or before == last else f"depth pu={before} follows u={last}"
+    before = event[b"pu"]
+    return event[b"u"], None if last is None or before == last else f"depth pu={before} follows u={last}"
 
 
 _Rule = Callable[[int | None, Any], tuple[int, str | None]]
@@ -77,6 +77,7 @@ class BinanceReader(Reader):
     def __init__(self, venue: str, streams: tuple[str, ...], unit_ns: int, depth_rule: _Rule) -> None:
         super().__init__(venue, RESOLUTION_US if unit_ns == 1000 else RESOLUTION_MS)
         self._venue = venue
+        self._unknown = self.topic
         self._unit_ns = unit_ns
         self._depth_rule = depth_rule
         # Raw messages name no stream: two of the same symbol and event would share one sequence and look torn.
@@ -86,68 +87,72 @@ class BinanceReader(Reader):
         self._raw: dict[tuple[Any, Any], _Stream] = {}
 
     def read(self, payload: bytes) -> None:
-        """Parse one message; ValueError where it is no JSON object or a sequence field is no number."""
+        """Parse one message; ValueError where it is no JSON object, or a field is not of the kind it must be."""
         self.content = Content.EVENT
         self.exchange_ns = self.transaction_ns = self.gap = None
+        self.topic = self._unknown
         document: Any = self.parser.parse(payload)
+        # Keys are bytes because simdjson would encode a str anew for each look-up.
         try:
-            event = document["data"]
-            name = document["stream"]
-        except KeyError:
-            self._read_raw(document)
-            return
-        except TypeError:
-            raise ValueError("not a JSON object") from None
-        stream = self._streams.get(name)
-        if stream is None:
-            stream = self._streams[name] = self._known(str(name))
-        try:
+            try:
+                name = document[b"stream"]
+                event = document[b"data"]
+            except KeyError:
+                self._read_raw(document)
+                return
+            stream = self._streams.get(name)
+            if stream is None:
+                stream = self._streams[name] = self._known(name)
             self._read_event(stream, event)
         except (TypeError, AttributeError):
-            raise ValueError("`data` is no JSON object, or a field of it no number") from None
+            raise ValueError("no object, or a field that is not of its kind") from None
 
     def _read_raw(self, document: Any) -> None:
-        kind = document.get("e")
+        kind = document.get(b"e")
         if kind is None:
-            if "id" in document and ("result" in document or "error" in document):
+            if b"id" in document and (b"result" in document or b"error" in document):
                 self.content = Content.REPLY
-                error = document.get("error")
+                error = document.get(b"error")
                 self.reply_error = None if error is None else text(error)
                 return
-            nested = document.get("event")
-            if nested is not None and nested.get("e") == "serverShutdown":
+            nested = document.get(b"event")
+            if nested is not None and nested.get(b"e") == "serverShutdown":
                 self.content = Content.SHUTDOWN
         elif kind == "serverShutdown":
             self.content = Content.SHUTDOWN
         stream = self._sole
         if stream is None:
-            key = (document.get("s"), kind)
+            key = (document.get(b"s"), kind)
             stream = self._raw.get(key)
             if stream is None:
                 stream = self._raw[key] = self._unnamed(*key)
-        try:
-            self._read_event(stream, document)
-        except TypeError:
-            raise ValueError("a field of the event is no number") from None
+        self._read_event(stream, document)
 
     def _read_event(self, stream: _Stream, event: Any) -> None:
         self.topic = stream.topic
-        at = event.get("E")
-        if at is not None:
-            exchange_ns = at * self._unit_ns
-            if _EARLIEST_NS <= exchange_ns <= _LATEST_NS:
-                self.exchange_ns = exchange_ns
-                if stream.transaction:
-                    done = event.get("T")
-                    if done is not None:
-                        self.transaction_ns = done * self._unit_ns
+        try:
+            self.exchange_ns = self._time_ns(event[b"E"])
+            if stream.transaction:
+                self.transaction_ns = self._time_ns(event[b"T"])
+        except KeyError:
+            pass  # spot's bookTicker and partial depth carry no E, spot's diff depth no T
         if stream.rule is not None:
+            last, stream.last = stream.last, None
             try:
-                stream.last, self.gap = stream.rule(stream.last, event)
+                stream.last, self.gap = stream.rule(last, event)
             except KeyError:
-                # A message without sequence numbers on a stream that has them: a shutdown notice, or a new form.
-                if self.content is Content.EVENT and event.get("e") == "serverShutdown":
+                # A message without sequence numbers on a stream that has them.
+                stream.last = last
+                if event.get(b"e") == "serverShutdown":
                     self.content = Content.SHUTDOWN
+
+    def _time_ns(self, at: Any) -> int:
+        # Checked before it is multiplied: a string would become a million of it.
+        if at.__class__ is int:
+            time_ns: int = at * self._unit_ns
+            if _EARLIEST_NS <= time_ns <= _LATEST_NS:
+                return time_ns
+        raise ValueError(f"{text(at)} is no time in the unit of this stream")
 
     def _known(self, name: str) -> _Stream:
         match = _STREAM.match(name)
