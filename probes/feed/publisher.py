@@ -9,6 +9,10 @@ import zmq
 
 from tickpath.errors import ConfigError, TickpathError
 
+# Plain numbers: to join two members of an enumeration costs as much as sending a frame.
+_MORE = int(zmq.SNDMORE) | int(zmq.NOBLOCK)
+_LAST = int(zmq.NOBLOCK)
+
 
 class Publisher:
     """A bound PUB socket.
@@ -43,11 +47,11 @@ class Publisher:
     def send(self, topic: bytes, payload: bytes, record: bytes) -> bool:
         """Hand one message on; False when the queue is full and nothing of it was sent."""
         try:
-            self._send(topic, zmq.SNDMORE | zmq.NOBLOCK)
+            self._send(topic, _MORE)
         except zmq.Again:
             return False
-        self._send(payload, zmq.SNDMORE | zmq.NOBLOCK)
-        self._send(record, zmq.NOBLOCK)
+        self._send(payload, _MORE)
+        self._send(record, _LAST)
         return True
 
     def close(self) -> None:

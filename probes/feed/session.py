@@ -20,6 +20,7 @@ _log = structlog.get_logger()
 _TEXT = websocket.ABNF.OPCODE_TEXT
 _BINARY = websocket.ABNF.OPCODE_BINARY
 _CLOSE = websocket.ABNF.OPCODE_CLOSE
+_TIER = int(Tier.A)
 # How often a silent connection is looked at: the longest that a stop may wait in the worst case.
 TICK_S = 1.0
 _TICK_NS = 1_000_000_000
@@ -131,7 +132,7 @@ class Session:
             asked_ns if asked_ns > returned_ns else returned_ns,
             received_ns,
             parsed_ns,
-            Tier.A,
+            _TIER,
         )
         self._ordinal += 1
         if self._publisher is None:
