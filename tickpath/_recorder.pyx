@@ -163,9 +163,13 @@ cdef class ConnectionRecorder:
         self.finish(published_ns)
 
     def close(self, uint64_t received=0):
+        cdef int64_t now_ns = time.monotonic_ns()
         if not self.open:
             return
-        cdef int64_t now_ns = time.monotonic_ns()
+        if not self.recorder.ring.is_open:
+            # The ring closed its rows with itself.
+            self.open = False
+            return
         self._bound(TP_KIND_CLOSED, now_ns, received)
         tp_ring_row_close(self.writer(), self.row, now_ns)
         self.open = False

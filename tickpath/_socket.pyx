@@ -371,10 +371,10 @@ cdef class StampedSocket:
             return False
         try:
             got = self.tls.read(PLAIN_BYTES, self.plain_view)
+            # A record without plaintext wants more; nothing at all is the peer's close_notify.
+            self.tls_ended = got == 0
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self.tls_ended = True
         except ssl.SSLError:
             self._flush_alert()
             raise

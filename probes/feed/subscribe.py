@@ -42,7 +42,7 @@ def decode(topic: bytes, payload: bytes, record: bytes) -> Published | None:
         return None
     flags = MessageFlag(int(first["flags"]) & ~0x03)
     message = first["message"]
-    spans = records[-1]["message_wide"] if MessageFlag.WIDE in flags and len(records) == 2 else message
+    spans = records[-1]["wide"] if MessageFlag.WIDE in flags and len(records) == 2 else message
     return Published(
         topic=topic.decode(errors="replace"),
         bytes=len(payload),
