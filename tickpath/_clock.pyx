@@ -53,6 +53,8 @@ cdef extern from "tickpath/epochs.h":
         uint64_t unplaced
     int tp_epochs_add(tp_epochs *, const tp_reading *) nogil
     int tp_epochs_add_after_set(tp_epochs *, const tp_reading *, int64_t) nogil
+    int tp_epochs_add_record(tp_epochs *, const tp_event *, int64_t *) nogil
+    int64_t TP_EPOCHS_SINCE_UNKNOWN
     uint64_t tp_epochs_steps(const tp_epochs *) nogil
     const tp_epoch *tp_epochs_current(const tp_epochs *) nogil
     int tp_epochs_to_monotonic(const tp_epochs *, int64_t, tp_converted *) nogil
@@ -121,6 +123,14 @@ cdef class Epochs:
     def add_after_set(self, int64_t time_ns, int64_t before_ns, int64_t after_ns, int64_t since_ns):
         cdef tp_reading reading = tp_reading(time_ns, before_ns, after_ns)
         return check(tp_epochs_add_after_set(&self.epochs, &reading, since_ns)) != 0
+
+    def add_record(self, const uint8_t[::1] record, since_ns):
+        cdef tp_event event
+        cdef int64_t since = TP_EPOCHS_SINCE_UNKNOWN if since_ns is None else since_ns
+        if record.shape[0] != TP_RECORD_BYTES:
+            raise ValueError(f"a record is {TP_RECORD_BYTES} bytes, not {record.shape[0]}")
+        memcpy(&event, &record[0], TP_RECORD_BYTES)
+        return check(tp_epochs_add_record(&self.epochs, &event, &since)) != 0, since
 
     def to_monotonic(self, int64_t clock_ns):
         cdef tp_converted out

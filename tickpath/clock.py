@@ -152,6 +152,13 @@ class StepEpochs:
             return self._epochs.add(reading.time_ns, reading.before_ns, reading.after_ns)
         return self._epochs.add_after_set(reading.time_ns, reading.before_ns, reading.after_ns, set_since_ns)
 
+    def add_record(self, record: np.ndarray[Any, np.dtype[np.void]], since_ns: int | None) -> tuple[bool, int]:
+        """Takes one CLOCK record of a ring (an array of one): whether it shows a step, and the next since_ns.
+
+        since_ns: what the same ring's record of this clock before gave, None for the first. Raises as add() does.
+        """
+        return self._epochs.add_record(record.view(np.uint8), since_ns)
+
     def to_monotonic(self, clock_ns: int) -> Converted:
         """The moment of a stamp of this clock. Raises OSError EAGAIN before the first reading."""
         return _converted(*self._epochs.to_monotonic(clock_ns))

@@ -55,6 +55,19 @@ int tp_epochs_add(struct tp_epochs *, const struct tp_reading *);
  * already accounts for it. */
 int tp_epochs_add_after_set(struct tp_epochs *, const struct tp_reading *, int64_t since_ns);
 
+#define TP_EPOCHS_SINCE_UNKNOWN INT64_MIN
+
+/* The same for a CLOCK record from a ring. `since_ns` is kept by the caller per ring and clock, starts as
+ * TP_EPOCHS_SINCE_UNKNOWN, and moves on with every record: a set that the first one reports may long be known. */
+static inline int tp_epochs_add_record(struct tp_epochs *e, const struct tp_event *event, int64_t *since_ns) {
+    const struct tp_reading reading = {event->time_ns, event->reading.before_ns, event->reading.after_ns};
+    bool set = (event->flags & TP_CLOCK_STEPPED) && *since_ns != TP_EPOCHS_SINCE_UNKNOWN;
+    int result = set ? tp_epochs_add_after_set(e, &reading, *since_ns) : tp_epochs_add(e, &reading);
+    if (result != -EINVAL)
+        *since_ns = reading.before_ns;
+    return result;
+}
+
 /* Steps seen since the first reading. */
 static inline uint64_t tp_epochs_steps(const struct tp_epochs *e) {
     return e->begun ? e->begun - 1 : 0;

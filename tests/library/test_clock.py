@@ -9,7 +9,9 @@ import os
 import select
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -187,6 +189,34 @@ def test_a_step_too_small_to_see_begins_an_epoch_when_a_watch_reported_it() -> N
     # Another producer reports the same set: it is counted once.
     assert not told.add(host.read(11_100_000_000, 50, 50), set_since_ns=9_500_000_000)
     assert told.steps == 1
+
+
+def _record(reading: Reading, *, stepped: bool) -> np.ndarray[Any, np.dtype[np.void]]:
+    record = np.zeros(1, RECORD)
+    record["kind"], record["clock"], record["flags"] = Kind.CLOCK, Clock.REALTIME, 2 * stepped
+    record["time_ns"] = reading.time_ns
+    record["reading"]["before_ns"], record["reading"]["after_ns"] = reading.before_ns, reading.after_ns
+    return record
+
+
+def test_one_set_reported_by_the_records_of_two_rings_is_one_step() -> None:
+    host = Host(sets=[(10 * SECOND_NS, BASE_NS + 60)])
+    epochs = StepEpochs()
+    steps: list[bool] = []
+    # The first record of a ring may report a set that is long known: it begins nothing.
+    since: list[int | None] = [None, None]
+    for ring, at_ns, stepped in [
+        (0, 8 * SECOND_NS, True),
+        (1, 8_500_000_000, True),
+        (0, 9 * SECOND_NS, False),
+        (0, 10_200_000_000, True),
+        (1, 10_300_000_000, True),
+        (0, 11 * SECOND_NS, False),
+    ]:
+        step, since[ring] = epochs.add_record(_record(host.read(at_ns, 50, 50), stepped=stepped), since[ring])
+        steps.append(step)
+    assert steps == [False, False, False, True, False, False]
+    assert [epoch.offset_ns for epoch in epochs.history] == [BASE_NS, BASE_NS + 60]
 
 
 def test_a_late_reading_narrows_the_gap_of_a_step() -> None:
