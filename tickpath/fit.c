@@ -113,13 +113,15 @@ int tp_fit_add(struct tp_fit *fit, const struct tp_reading *reading) {
         return -EINVAL;
     if (fit->count) {
         const struct tp_reading *last = &fit->points[fit->count - 1].reading;
-        if (reading->before_ns < last->before_ns || reading->time_ns == last->time_ns)
+        if (reading->before_ns < last->before_ns)
             return -ESTALE;
         if (contradicts(fit, reading)) {
             fit->count = 0;
             fit->after_break = 1;
             fit->breaks++;
             outcome = TP_FIT_BROKE;
+        } else if (reading->time_ns == last->time_ns) {
+            return -ESTALE; /* read again within one tick */
         }
     }
     if (fit->count == TP_FIT_POINTS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tickpath.clock import (
@@ -350,6 +350,7 @@ def test_the_bound_between_short_brackets_is_near_theirs() -> None:
 
 @quick
 @given(st.sampled_from([-1, 1]), st.integers(10_000_000, 10**12), st.integers(3, 70))
+@example(sign=-1, step=SECOND_NS, readings=3)  # back to the very value of the last reading
 def test_a_stepped_counter_breaks_the_line_and_is_fitted_anew(sign: int, step: int, readings: int) -> None:
     counter, fit = Counter(1e9, []), LinearFit()
     for n in range(1, readings + 1):
