@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 _HANDSHAKE_NS = 10_000_000_000
 # In a burst, or at full speed, requests and pongs are looked for this often.
 _POLL_NS = 5_000_000
+_PARTING_NS = 300_000_000
 _MISSED_PINGS = 3
 _PR_SET_TIMERSLACK = 29
 _NO_FRAME = b"\xff" * 16  # reserved bits and a reserved opcode
@@ -140,6 +141,8 @@ class Connection:
             status=response.status_code,
         )
         self._protocol.send_response(response)
+        # Now, so that it goes before the reply to a request which came with it.
+        self._replies += filter(None, self._protocol.data_to_send())
 
     def _tell_unserved(self) -> None:
         for name in self._subscription.unserved():
@@ -327,11 +330,13 @@ class Connection:
         self._stop_by_ns = by_ns
         self._close(1000, "")
         self._send_replies()
-        while self._protocol.state is State.CLOSING and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
+        waits = self._protocol.close_sent is not None
+        while waits and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
             self._look(by_ns - monotonic_ns())
         # The client has its messages and its Close; that it resets the connection now instead of ending it is no news.
         with contextlib.suppress(ConnectionError):
-            self._part(by_ns)
+            # One that has answered our Close has read everything; some clients then keep the socket open all the same.
+            self._part(min(by_ns, monotonic_ns() + _PARTING_NS) if self._protocol.close_rcvd else by_ns)
 
     def _part(self, by_ns: int) -> None:
         if farewell := self._wire.transport.farewell():
