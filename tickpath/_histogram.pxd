@@ -15,6 +15,8 @@ cdef extern from "tickpath/histogram.h" nogil:
     struct tp_histogram:
         uint64_t sum_low
         int64_t sum_high
+        uint64_t negative_low
+        int64_t negative_high
         int64_t min_ns
         int64_t max_ns
         uint64_t counts[TP_HISTOGRAM_SLOTS]

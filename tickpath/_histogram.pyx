@@ -83,6 +83,11 @@ cdef class Histogram:
         return ((<object>self.histogram.sum_high) << 64) + self.histogram.sum_low
 
     @property
+    def negative_sum_ns(self):
+        """Exact sum of the observations below zero; 0 where there are none."""
+        return ((<object>self.histogram.negative_high) << 64) + self.histogram.negative_low
+
+    @property
     def min_ns(self):
         """Exact smallest observation; None while empty."""
         return None if self.histogram.max_ns < self.histogram.min_ns else self.histogram.min_ns

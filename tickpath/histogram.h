@@ -30,6 +30,8 @@
 struct tp_histogram {
     uint64_t sum_low; /* the sum, two's complement in 128 bits: 2^64 observations of any int64 cannot overflow it */
     int64_t sum_high;
+    uint64_t negative_low; /* the same of the values below zero alone: the classic format shows the two sides apart */
+    int64_t negative_high;
     int64_t min_ns; /* INT64_MAX while empty */
     int64_t max_ns; /* INT64_MIN while empty */
     uint64_t counts[TP_HISTOGRAM_SLOTS];
@@ -101,14 +103,16 @@ static inline int tp_histogram_slot_index(unsigned slot) {
     return TP_HISTOGRAM_MIN_INDEX - 1 + (n < 0 ? -n : n);
 }
 
-static inline void tp_histogram_add_sum(struct tp_histogram *h, uint64_t low, int64_t high) {
-    h->sum_low += low;
-    h->sum_high = (int64_t)((uint64_t)h->sum_high + (uint64_t)high + (h->sum_low < low));
+static inline void tp_histogram_add_wide(uint64_t *low, int64_t *high, uint64_t add_low, int64_t add_high) {
+    *low += add_low;
+    *high = (int64_t)((uint64_t)*high + (uint64_t)add_high + (*low < add_low));
 }
 
 static inline void tp_histogram_observe(struct tp_histogram *h, int64_t ns) {
     h->counts[tp_histogram_slot(ns)]++;
-    tp_histogram_add_sum(h, (uint64_t)ns, ns >> 63);
+    tp_histogram_add_wide(&h->sum_low, &h->sum_high, (uint64_t)ns, ns >> 63);
+    if (ns < 0)
+        tp_histogram_add_wide(&h->negative_low, &h->negative_high, (uint64_t)ns, -1);
     if (ns < h->min_ns)
         h->min_ns = ns;
     if (ns > h->max_ns)
@@ -144,7 +148,8 @@ static inline uint64_t tp_histogram_count(const struct tp_histogram *h) {
 static inline void tp_histogram_merge(struct tp_histogram *h, const struct tp_histogram *from) {
     for (unsigned slot = 0; slot < TP_HISTOGRAM_SLOTS; slot++)
         h->counts[slot] += from->counts[slot];
-    tp_histogram_add_sum(h, from->sum_low, from->sum_high);
+    tp_histogram_add_wide(&h->sum_low, &h->sum_high, from->sum_low, from->sum_high);
+    tp_histogram_add_wide(&h->negative_low, &h->negative_high, from->negative_low, from->negative_high);
     if (from->min_ns < h->min_ns)
         h->min_ns = from->min_ns;
     if (from->max_ns > h->max_ns)

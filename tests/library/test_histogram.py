@@ -101,6 +101,7 @@ def test_count_sum_and_extremes_are_exact(values: list[int]) -> None:
     histogram = _filled(values)
     assert histogram.count == len(values)
     assert histogram.sum_ns == sum(values)
+    assert histogram.negative_sum_ns == sum(value for value in values if value < 0)
     assert histogram.min_ns == min(values, default=None)
     assert histogram.max_ns == max(values, default=None)
 
@@ -174,6 +175,7 @@ def test_a_copy_does_not_follow_the_original() -> None:
 def test_the_sum_goes_beyond_64_bits_in_both_directions() -> None:
     lowest, highest = _filled([INT64_MIN] * 5), _filled([INT64_MAX] * 5)
     assert lowest.sum_ns == 5 * INT64_MIN
+    assert (lowest.negative_sum_ns, highest.negative_sum_ns) == (5 * INT64_MIN, 0)
     assert highest.sum_ns == 5 * INT64_MAX
     lowest.merge(highest)
     assert lowest.sum_ns == -5
