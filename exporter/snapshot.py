@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+
+from tickpath.histogram import Histogram
 
 
 class SeriesKind(StrEnum):
@@ -15,32 +16,6 @@ class SeriesKind(StrEnum):
     HOP = "hop"
     PART = "part"
     SPAN = "span"
-
-
-class HistogramView(Protocol):
-    """What is read of a histogram; tickpath.histogram.Histogram is one. Signed nanoseconds, schema 4."""
-
-    @property
-    def count(self) -> int:
-        """How many values, negative ones included."""
-
-    @property
-    def sum_ns(self) -> int:
-        """Their signed sum, exact."""
-
-    @property
-    def min_ns(self) -> int | None:
-        """The smallest value, exact; None while empty."""
-
-    @property
-    def max_ns(self) -> int | None:
-        """The largest value, exact; None while empty."""
-
-    def quantile_ns(self, q: float) -> int | None:
-        """The q-quantile, at most one bucket (4.4 %) wrong; None while empty."""
-
-    def buckets(self) -> Iterable[tuple[int, int, int]]:
-        """(lowest_ns, highest_ns, count) of every bucket that holds something, ascending; both bounds inclusive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +32,7 @@ class Series:
     venue: str
     feed: str
     source: str
-    histogram: HistogramView
+    histogram: Histogram
 
 
 @dataclass(frozen=True, slots=True)

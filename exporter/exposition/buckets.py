@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classic histogram buckets: few thresholds at which the counts are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tickpath.histogram import SCHEMA, Histogram
+
+# Every second power of two seconds from 2^-20 (0.95 us) to 2^4 (16 s). Powers of two are bounds of the schema-4 buckets,
+# and of every coarser native schema, so that a count at such a threshold is a sum of whole buckets; a round 1 us or 5 ms
+# lies inside a bucket, and its count would be a guess by up to one bucket.
+_EXPONENTS = range(-20, 5, 2)
+_INDICES = tuple(exponent << SCHEMA for exponent in _EXPONENTS)
+
+BOUNDS: tuple[str, ...] = (*(repr(2.0**exponent) for exponent in _EXPONENTS), "+Inf")
+"""The `le` of every classic bucket, in seconds, ascending."""
+
+
+@dataclass(slots=True)
+class Classic:
+    """One side of a signed histogram, in the classic form.
+
+    `cumulative[i]` counts the values of at most BOUNDS[i], `sum_ns` is their exact sum.
+    """
+
+    cumulative: list[int]
+    sum_ns: int
+
+    @property
+    def count(self) -> int:
+        """All values of this side."""
+        return self.cumulative[-1]
+
+    def add(self, other: Classic) -> None:
+        """Adds the values of another one to this one."""
+        self.cumulative = [a + b for a, b in zip(self.cumulative, other.cumulative, strict=True)]
+        self.sum_ns += other.sum_ns
+
+
+def _cumulative(smallest: int, buckets: list[tuple[int, int]]) -> list[int]:
+    """`smallest`: how many are below every bucket; `buckets`: (index, count), ascending."""
+    counts = []
+    total = smallest
+    at = 0
+    for index in _INDICES:
+        while at < len(buckets) and buckets[at][0] <= index:
+            total += buckets[at][1]
+            at += 1
+        counts.append(total)
+    counts.append(total + sum(count for _, count in buckets[at:]))
+    return counts
+
+
+def split(histogram: Histogram) -> tuple[Classic, Classic]:
+    """The values from 0 up, and the magnitudes of the negative ones."""
+    negative, zero, positive = histogram.buckets()
+    below_ns = histogram.negative_sum_ns
+    return (
+        Classic(_cumulative(zero, positive), histogram.sum_ns - below_ns),
+        Classic(_cumulative(0, negative), -below_ns),
+    )

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metric families made of an observation: the names, labels and meanings that docs/metrics.md lists."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from tickpath import __version__
+from tickpath.exporter.exposition.buckets import BOUNDS, Classic, split
+from tickpath.exporter.exposition.label import label
+from tickpath.exporter.exposition.observation import Observation
+from tickpath.exporter.snapshot import RingState, Series, SeriesKind, Snapshot
+
+# (metric, help, fixed labels, counter of the producer)
+_PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...] = (
+    ("feed_messages", "Messages that feed probes received.", (), "messages"),
+    ("parse_failures", "Messages whose JSON could not be read.", (), "parse_failed"),
+    ("publish_dropped_messages", "Messages not published because the queue was full.", (), "publish_dropped"),
+    ("connects", "Attempts to connect to a venue, by result.", (("result", "opened"),), "connects"),
+    ("connects", "", (("result", "failed"),), "connect_failed"),
+    ("protocol_errors", "Connections ended by what the peer sent.", (), "protocol_errors"),
+    ("feed_gaps", "Sequence numbers of the venue that were skipped.", (), "feed_gaps"),
+    ("control_frames", "WebSocket pings, pongs and closes received.", (), "control_frames"),
+    ("subscription_replies", "Replies to subscriptions, which are not messages.", (), "replies"),
+    ("wire_frames", "Frames that passed the wire probe's filter.", (), "frames"),
+    ("wire_frames_discarded", "Frames that gave no record, by reason.", (("reason", "dropped"),), "frames_dropped"),
+    ("wire_frames_discarded", "", (("reason", "malformed"),), "frames_malformed"),
+    ("wire_frames_discarded", "", (("reason", "fragment"),), "frames_fragment"),
+    ("wire_frames_discarded", "", (("reason", "unstamped"),), "frames_unstamped"),
+    ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
+)
+
+
+def _counter(
+    name: str, help_text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]
+) -> CounterMetricFamily:
+    """A counter; values whose labels are alike once encoded are added, for one series may only be written once."""
+    totals: dict[tuple[str, ...], int] = defaultdict(int)
+    for key, value in values:
+        totals[tuple(map(label, key))] += value
+    family = CounterMetricFamily(f"tickpath_{name}", help_text, labels=labels)
+    for key, value in totals.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(
+    name: str, help_text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], Classic]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"tickpath_{name}_latency_seconds", help_text, labels=labels, unit="seconds")
+    totals: dict[tuple[str, ...], Classic] = {}
+    for key, value in values:
+        encoded = tuple(map(label, key))
+        if encoded in totals:
+            totals[encoded].add(value)
+        else:
+            totals[encoded] = value
+    for encoded, total in totals.items():
+        family.add_metric(encoded, list(zip(BOUNDS, total.cumulative, strict=True)), total.sum_ns / 1e9)
+    return family
+
+
+def _latencies(series: tuple[Series, ...]) -> Iterator[Metric]:
+    sides = [(s, *split(s.histogram)) for s in series]
+    yield _histogram(
+        "hop",
+        "Time of one hop per message, values from 0 up.",
+        ("hop", "venue", "feed", "source"),
+        (((s.name, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.HOP),
+    )
+    yield _histogram(
+        "hop_part",
+        "Time of one part of a hop per message, values from 0 up.",
+        ("hop", "part", "venue", "feed", "source"),
+        (((s.name, s.part, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.PART),
+    )
+    yield _histogram(
+        "span",
+        "Time of a span of several hops per message, values from 0 up.",
+        ("span", "venue", "feed", "source"),
+        (((s.name, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.SPAN),
+    )
+    yield _histogram(
+        "negative",
+        "Magnitudes of negative times: evidence of clock error. They are in no other histogram of this page.",
+        ("hop", "part", "span", "venue", "feed", "source"),
+        ((_negative_labels(s), v) for s, _, v in sides if v.count),
+    )
+
+
+def _negative_labels(series: Series) -> tuple[str, ...]:
+    span = series.kind is SeriesKind.SPAN
+    return (
+        "" if span else series.name,
+        series.part,
+        series.name if span else "",
+        series.venue,
+        series.feed,
+        series.source,
+    )
+
+
+def _messages(snapshot: Snapshot) -> Iterator[Metric]:
+    matched = (((v, f, tier, method), n) for (v, f, tier, method, _), n in snapshot.matched.items())
+    # An unmatched message counts here too, so that the sum over the metric is the number of messages.
+    unmatched = (((v, f, "", "none"), n) for (v, f, _), n in snapshot.unmatched.items())
+    yield _counter(
+        "messages",
+        "Messages, by how their end is known (tier) and how they were matched with the wire.",
+        ("venue", "feed", "tier", "method"),
+        (*matched, *unmatched),
+    )
+    yield _counter(
+        "unmatched_messages",
+        "Messages that no wire stamp could be found for, by reason.",
+        ("venue", "feed", "reason"),
+        snapshot.unmatched.items(),
+    )
+    yield _counter(
+        "missing_hop",
+        "Messages for which a hop could not be recorded, by reason.",
+        ("hop", "venue", "feed", "reason"),
+        (((hop, v, f, reason), n) for (v, f, hop, reason), n in snapshot.missing.items()),
+    )
+    for name, help_text, values in (
+        ("head_of_line_blocked_messages", "Messages that waited for earlier bytes.", snapshot.hol_blocked),
+        ("retransmitted_messages", "Messages of which a byte arrived more than once.", snapshot.retransmitted),
+        ("merged_messages", "Messages whose own arrival was a frame merged by GRO.", snapshot.merged),
+    ):
+        yield _counter(name, help_text, ("venue", "feed"), values.items())
+    yield GaugeMetricFamily("tickpath_pending_messages", "Messages that wait for their stamps.", value=snapshot.pending)
+    yield _counter(
+        "evicted",
+        "What the correlator dropped to stay within bounded memory.",
+        ("what",),
+        (((what,), n) for what, n in snapshot.evicted.items()),
+    )
+
+
+def _producer_counters(rings: tuple[RingState, ...]) -> Iterator[Metric]:
+    values: dict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    described: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for name, help_text, fixed, counter in _PRODUCER_COUNTERS:
+        described.setdefault(name, (help_text, ("ring", *(key for key, _ in fixed))))
+        values[name] += (
+            ((ring.name, *(value for _, value in fixed)), ring.counters[counter])
+            for ring in rings
+            if counter in ring.counters
+        )
+    for name, (help_text, labels) in described.items():
+        yield _counter(name, help_text, labels, values[name])
+
+
+def _per_ring(values: Mapping[str, int]) -> Iterable[tuple[tuple[str, ...], int]]:
+    return (((name,), count) for name, count in values.items())
+
+
+def _rings(observation: Observation) -> Iterator[Metric]:
+    snapshot = observation.snapshot
+    up = GaugeMetricFamily(
+        "tickpath_producer_up", "Whether the ring's producer is alive: it holds the lock.", labels=("ring", "kind")
+    )
+    alive: dict[tuple[str, str], bool] = defaultdict(bool)
+    for ring in snapshot.rings:
+        alive[label(ring.name), label(ring.kind)] |= ring.alive
+    for key, value in alive.items():
+        up.add_metric(key, value)
+    yield up
+    yield _counter(
+        "ring_lost_records", "Records overwritten before they were read.", ("ring",), _per_ring(observation.lost)
+    )
+    yield _counter(
+        "ring_skipped_records",
+        "Records written since the exporter's predecessor had read, before this one did.",
+        ("ring",),
+        _per_ring(observation.skipped),
+    )
+    unreadable = GaugeMetricFamily(
+        "tickpath_ring_unreadable", "Ring files that are there and cannot be used.", labels=("ring",)
+    )
+    for name in sorted({label(name) for name in observation.unreadable}):
+        unreadable.add_metric((name,), 1)
+    yield unreadable
+    yield _counter(
+        "ring_unreadable_files", "Ring files that could not be used.", (), [((), observation.unreadable_total)]
+    )
+    yield from _producer_counters(snapshot.rings)
+
+
+def _clocks(snapshot: Snapshot) -> Iterator[Metric]:
+    offset = GaugeMetricFamily(
+        "tickpath_clock_offset_seconds", "The clock minus CLOCK_MONOTONIC.", labels=("clock",), unit="seconds"
+    )
+    uncertainty = GaugeMetricFamily(
+        "tickpath_clock_uncertainty_seconds",
+        "Bound on the clock's error against UTC; +Inf where nothing bounds it.",
+        labels=("clock",),
+        unit="seconds",
+    )
+    for clock in snapshot.clocks:
+        key = (label(clock.clock),)
+        offset.add_metric(key, clock.offset_ns / 1e9)
+        uncertainty.add_metric(key, float("inf") if clock.bound_ns is None else clock.bound_ns / 1e9)
+    yield offset
+    yield uncertainty
+    yield _counter(
+        "clock_steps", "Times the clock was set.", ("clock",), (((c.clock,), c.steps) for c in snapshot.clocks)
+    )
+
+
+class ObservationCollector(Collector):
+    """Yields the families of a fresh observation at every scrape."""
+
+    def __init__(self, observe: Callable[[], Observation]) -> None:
+        self._observe = observe
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: a registry would otherwise collect once when this is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, in the order in which docs/metrics.md lists them."""
+        observation = self._observe()
+        yield from _latencies(observation.snapshot.series)
+        yield from _messages(observation.snapshot)
+        yield from _rings(observation)
+        yield from _clocks(observation.snapshot)
+        yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.records)])
+        yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one scrape is rendered from: the correlator's snapshot and what the service knows of its rings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tickpath.exporter.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The state of the exporter at one moment.
+
+    `lost` and `skipped` are records per ring name since the exporter started, rings that were replaced or removed
+    included. `skipped` counts since the predecessor of this reader, not what a predecessor had read. `unreadable` holds,
+    per ring name, why a file that is there now cannot be used; `unreadable_total` counts such files, also those that
+    are gone. `records` counts what was read from all rings.
+    """
+
+    snapshot: Snapshot
+    lost: Mapping[str, int]
+    skipped: Mapping[str, int]
+    unreadable: Mapping[str, str]
+    unreadable_total: int
+    records: int

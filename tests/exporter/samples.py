@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots made by hand, for what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tickpath.exporter.exposition.observation import Observation
+from tickpath.exporter.snapshot import ClockState, RingState, Series, SeriesKind, Snapshot
+from tickpath.histogram import Histogram
+
+VENUE = "binance-usdm"
+FEED = "btcusdt"
+
+
+def histogram(values_ns: Iterable[int]) -> Histogram:
+    made = Histogram()
+    for value in values_ns:
+        made.observe(value)
+    return made
+
+
+def series(
+    kind: SeriesKind, name: str, values_ns: Iterable[int], *, part: str = "", feed: str = FEED, source: str = ""
+) -> Series:
+    return Series(kind, name, part, VENUE, feed, source, histogram(values_ns))
+
+
+def empty_snapshot() -> Snapshot:
+    return Snapshot((), {}, {}, {}, {}, {}, {}, {}, {}, (), (), 0, {})
+
+
+def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
+    """Ten messages a feed: seven matched by offset with the wire's stamps, one by the socket's, two not at all."""
+    made: list[Series] = []
+    for feed in feeds:
+        made += [
+            series(SeriesKind.HOP, "bn_to_nic", [3_000_000 + n * 100_000 for n in range(7)], feed=feed, source="sw"),
+            series(SeriesKind.HOP, "bn_to_nic", [-1_270_000_000], feed=feed, source="sock"),
+            series(SeriesKind.HOP, "cpu", [1_000 + n for n in range(10)], feed=feed),
+            series(SeriesKind.HOP, "msk", [17_000 + n for n in range(10)], feed=feed),
+            series(SeriesKind.PART, "kernel_to_user", [500] * 10, part="decode", feed=feed),
+            series(SeriesKind.SPAN, "nic_to_user", [40_000] * 7, feed=feed, source="sw"),
+            series(SeriesKind.SPAN, "total", [3_100_000] * 7, feed=feed, source="sw"),
+        ]
+    return Snapshot(
+        series=tuple(made),
+        messages={(VENUE, feed): 10 for feed in feeds},
+        matched={(VENUE, feed, "A", "offset", "sw"): 7 for feed in feeds}
+        | {(VENUE, feed, "A", "offset", "sock"): 1 for feed in feeds},
+        unmatched={(VENUE, feed, "wire_gap"): 2 for feed in feeds},
+        missing={(VENUE, feed, hop, "no_kernel"): 10 for feed in feeds for hop in ("nic_to_kernel", "kernel_to_user")},
+        negative={(VENUE, feed, "bn_to_nic"): 1 for feed in feeds},
+        hol_blocked={(VENUE, feed): 1 for feed in feeds},
+        retransmitted={(VENUE, feed): 0 for feed in feeds},
+        merged={(VENUE, feed): 2 for feed in feeds},
+        rings=(
+            RingState(
+                0, "feed-btcusdt", "feed", True, 0, 4, 120, {"messages": 10, "connects": 1, "publish_dropped": 3}
+            ),
+            RingState(1, "wire-lo", "wire", False, 5, 0, 77, {"frames": 20, "frames_dropped": 2}),
+        ),
+        clocks=(
+            ClockState("realtime", 1_700_000_000_000_000_000, 1_500_000, 1, 1),
+            ClockState("phc0", 1_700_000_037_000_000_000, None, 0, 0),
+        ),
+        pending=2,
+        evicted={"segment": 9},
+    )
+
+
+def observation(snapshot: Snapshot | None = None) -> Observation:
+    made = full_snapshot() if snapshot is None else snapshot
+    return Observation(
+        snapshot=made,
+        lost={ring.name: ring.lost for ring in made.rings},
+        skipped={ring.name: ring.skipped for ring in made.rings},
+        unreadable={"broken": "broken.ring: not a ring: wrong magic"},
+        unreadable_total=1,
+        records=197,
+    )
+
+
+@dataclass
+class FakeService:
+    """What the web asks of the service, set by hand."""
+
+    observed: Observation = field(default_factory=observation)
+    failed: str | None = None
+    unready: str | None = None
+
+    def observe(self) -> Observation:
+        return self.observed
+
+    def failure(self) -> str | None:
+        return self.failed
+
+    def not_ready(self) -> str | None:
+        return self.failed or self.unready
