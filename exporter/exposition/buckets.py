@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from tickpath.histogram import SCHEMA, Histogram
 
-# Every second power of two seconds from 2^-20 (0.95 us) to 2^4 (16 s). Powers of two are bounds of the schema-4 buckets,
-# and of every coarser native schema, so that a count at such a threshold is a sum of whole buckets; a round 1 us or 5 ms
-# lies inside a bucket, and its count would be a guess by up to one bucket.
+# Every second power of two seconds from 2^-20 (0.95 us) to 2^4 (16 s). Powers of two are bounds of the schema-4
+# buckets, and of every coarser native schema, so that a count at such a threshold is a sum of whole buckets; a round
+# 1 us or 5 ms lies inside a bucket, and its count would be a guess by up to one bucket.
 _EXPONENTS = range(-20, 5, 2)
 _INDICES = tuple(exponent << SCHEMA for exponent in _EXPONENTS)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Content negotiation: which exposition format and which coding a scrape asked for (RFC 9110, sections 12.4 and 12.5)."""
+"""Content negotiation: which exposition format and which coding a scrape asked for (RFC 9110, 12.4 and 12.5)."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ class Observation:
     """The state of the exporter at one moment.
 
     `lost` and `skipped` are records per ring name since the exporter started, rings that were replaced or removed
-    included. `skipped` counts since the predecessor of this reader, not what a predecessor had read. `unreadable` holds,
-    per ring name, why a file that is there now cannot be used; `unreadable_total` counts such files, also those that
-    are gone. `records` counts what was read from all rings.
+    included. `skipped` counts from where the predecessor of this reader stopped. `unreadable` holds, per ring name, why
+    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone. `records`
+    counts what was read from all rings.
     """
 
     snapshot: Snapshot

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -16,12 +15,13 @@ from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.exposition.page import MetricsPage
 from tickpath.exporter.exposition.summary import summarise
 from tickpath.exporter.web.landing import render_landing
-from tickpath.exporter.web.response import Response, plain
+from tickpath.exporter.web.response import Request, Response, plain
 
 # Below this a gzip header costs more than it saves.
 _GZIP_FROM_BYTES = 1024
 # Level 1 takes a third of the default's time for a page that is a fifth larger.
 _GZIP_LEVEL = 1
+_MAX_FIELDS = 100
 
 
 class Observed(Protocol):
@@ -51,22 +51,22 @@ class Application:
             "/-/ready": self._ready,
         }
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Response:
-        """The answer to one request; `target` is the request line's, `headers` are looked up by their usual names."""
-        path, _, query = target.partition("?")
+    def answer(self, request: Request) -> Response:
+        """The answer to one request."""
+        path, _, query = request.target.partition("?")
         route = self._routes.get(path)
         if route is None:
             return plain(f"404 not found; there are {' '.join(self._routes)}", HTTPStatus.NOT_FOUND)
-        if method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD"):
             return plain("405 only GET and HEAD", HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
-        response = route(query, headers)
-        if len(response.body) >= _GZIP_FROM_BYTES and accepts_gzip(headers.get("Accept-Encoding")):
+        response = route(request, query)
+        if len(response.body) >= _GZIP_FROM_BYTES and accepts_gzip(request.accept_encoding):
             body = gzip.compress(response.body, _GZIP_LEVEL, mtime=0)
             coded = {**response.headers, "Content-Encoding": "gzip"}
             return Response(body, response.content_type, response.status, coded)
         return response
 
-    def _landing(self, _query: str, _headers: Mapping[str, str]) -> Response:
+    def _landing(self, _request: Request, _query: str) -> Response:
         summary = summarise(self._service.observe())
         page = render_landing(summary, self._service.not_ready())
         # Nothing on the page comes from elsewhere or runs: a feed name that slipped through could still do nothing.
@@ -77,19 +77,22 @@ class Application:
             headers={"Content-Security-Policy": policy, "Cache-Control": "no-store", "Vary": "Accept-Encoding"},
         )
 
-    def _metrics(self, _query: str, headers: Mapping[str, str]) -> Response:
-        chosen = choose_format(headers.get("Accept"))
+    def _metrics(self, request: Request, _query: str) -> Response:
+        chosen = choose_format(request.accept)
         return Response(self._page.render(chosen), chosen.value, headers={"Vary": "Accept, Accept-Encoding"})
 
-    def _summary(self, query: str, _headers: Mapping[str, str]) -> Response:
-        feeds = frozenset(parse_qs(query, max_num_fields=100).get("feed", ()))
+    def _summary(self, _request: Request, query: str) -> Response:
+        try:
+            feeds = frozenset(parse_qs(query, max_num_fields=_MAX_FIELDS).get("feed", ()))
+        except ValueError:
+            return plain(f"400 more than {_MAX_FIELDS} fields in the query", HTTPStatus.BAD_REQUEST)
         body = msgspec.json.encode(summarise(self._service.observe(), feeds))
         return Response(body, "application/json", headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding"})
 
-    def _healthy(self, _query: str, _headers: Mapping[str, str]) -> Response:
+    def _healthy(self, _request: Request, _query: str) -> Response:
         return _state(self._service.failure())
 
-    def _ready(self, _query: str, _headers: Mapping[str, str]) -> Response:
+    def _ready(self, _request: Request, _query: str) -> Response:
         return _state(self._service.not_ready())
 
 

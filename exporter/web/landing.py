@@ -9,7 +9,7 @@ from html import escape
 from tickpath import __version__
 from tickpath.exporter.exposition.summary import HOPS, PARTS, SPANS, Figures, Summary
 from tickpath.exporter.web.reasons import reason_in_words
-from tickpath.exporter.web.units import human
+from tickpath.exporter.exposition.units import human
 
 _MEANINGS: Mapping[str, str] = {
     "bn_to_nic": "exchange time → NIC",
@@ -48,14 +48,15 @@ td.text { white-space: normal; overflow-wrap: anywhere; }
 tr.part td:first-child { padding-left: 2rem; }
 tr.span td { font-weight: 600; }
 code { font-size: .95em; }
-nav a { margin-right: 1.2rem; }
+nav > span { margin-right: 1.2rem; white-space: nowrap; }
+td.why { color: var(--soft); font-weight: 400; }
 """
 
 _LINKS = (
     ("/metrics", "metrics", "for Prometheus"),
     ("/api/summary", "summary", "these figures as JSON"),
-    ("/-/ready", "ready", ""),
-    ("/-/healthy", "healthy", ""),
+    ("/-/ready", "ready", "figures can be relied on"),
+    ("/-/healthy", "healthy", "the process works"),
 )
 
 
@@ -81,7 +82,8 @@ def _label_cell(name: str, source: str) -> str:
 
 def _rows(name: str, figures: Figures | None, summary: Summary, kind: str) -> Iterable[str]:
     if figures is None:
-        yield f'<tr class="{kind}">{_label_cell(name, "")}<td class="text soft" colspan="5">{_why(name, summary)}</td></tr>'
+        why = f'<td class="text why" colspan="5">{_why(name, summary)}</td>'
+        yield f'<tr class="{kind}">{_label_cell(name, "")}{why}</tr>'
         return
     for source, one in ((figures.source, figures), *figures.other_sources.items()):
         cells = "".join(f"<td>{human(value)}</td>" for value in (one.p50_ns, one.p99_ns, one.p999_ns, one.max_ns))
@@ -92,8 +94,9 @@ def _hop_table(summary: Summary) -> str:
     rows: list[str] = []
     for hop in (*HOPS, *(h for h in summary.hops if h not in HOPS)):
         rows += _rows(hop, summary.hops.get(hop), summary, "hop")
-        if hop in summary.hops or any(part in summary.parts for part in PARTS.get(hop, ())):
-            for part in PARTS.get(hop, ()):
+        for part in PARTS.get(hop, ()):
+            # Where the whole hop is missing, its row has said why.
+            if hop in summary.hops or part in summary.parts:
                 rows += _rows(part, summary.parts.get(part), summary, "part")
     for span in (*SPANS, *(s for s in summary.spans if s not in SPANS)):
         rows += _rows(span, summary.spans.get(span), summary, "span")
@@ -115,7 +118,7 @@ def _message_table(summary: Summary) -> str:
         for reason, count in summary.unmatched.items()
     )
     rows += (
-        f'<tr><td class="bad">negative <code>{escape(hop)}</code>: the clocks disagree</td><td>{_count(count)}</td></tr>'
+        f'<tr class="bad"><td>negative <code>{escape(hop)}</code>: clocks disagree</td><td>{_count(count)}</td></tr>'
         for hop, count in summary.negative.items()
         if count
     )
@@ -167,8 +170,7 @@ def render_landing(summary: Summary, not_ready: str | None) -> str:
     """The whole page. `not_ready` is why figures are not to be relied on, None when they are."""
     state = '<span class="good">ready</span>' if not_ready is None else f'<span class="bad">{escape(not_ready)}</span>'
     links = "".join(
-        f'<a href="{href}">{text}</a>' + (f'<span class="soft">{note}</span> ' if note else "")
-        for href, text, note in _LINKS
+        f'<span><a href="{href}">{text}</a> <span class="soft">{note}</span></span>' for href, text, note in _LINKS
     )
     return f"""<!doctype html>
 <html lang="en">

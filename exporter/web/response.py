@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the application hands to the server: an answer before it is bytes on a socket."""
+"""What passes between server and application: a request once parsed, an answer before it is bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of a request matters here. `target` is the request line's; the rest are headers, None where absent."""
+
+    method: str
+    target: str
+    accept: str | None = None
+    accept_encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
@@ -22,7 +23,7 @@ import structlog
 
 from tickpath.errors import ConfigError
 from tickpath.exporter.web.application import Application
-from tickpath.exporter.web.response import Response, plain
+from tickpath.exporter.web.response import Request, Response, plain
 
 log = structlog.get_logger()
 
@@ -31,6 +32,7 @@ MAX_CONNECTIONS = 16
 CONNECTION_SECONDS = 10.0
 """How long a connection may take from accept to the end of its request."""
 
+_REMEDY = "choose another address with --listen HOST:PORT or TICKPATH_EXPORTER_LISTEN"
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -55,6 +57,8 @@ class _DeadlineReader(io.RawIOBase):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    # What a request that cannot be parsed counts as: http.server would answer HTTP/0.9, without a status.
+    default_request_version = "HTTP/1.0"
     server_version = "tickpath"
     sys_version = ""
     # The status line alone for what http.server refuses by itself: no page, and nothing of the request in it.
@@ -62,19 +66,25 @@ class _Handler(BaseHTTPRequestHandler):
     error_message_format = "%(code)d %(message)s\n"
 
     def setup(self) -> None:
-        self.timeout = self.server.connection_seconds
         super().setup()
         deadline = time.monotonic() + self.server.connection_seconds
         self.rfile = io.BufferedReader(_DeadlineReader(self.connection, deadline))
 
     def _answer(self) -> None:
         try:
-            response = self.server.application.answer(self.command, self.path, self.headers)
+            response = self.server.application.answer(
+                Request(self.command, self.path, self._header("Accept"), self._header("Accept-Encoding"))
+            )
         except Exception:
             # A fault of ours on one page must not take the others with it, nor the process.
             log.exception("request failed", path=self.path)
             response = plain("500 see the exporter's log", HTTPStatus.INTERNAL_SERVER_ERROR)
         self._send(response)
+
+    def _header(self, name: str) -> str | None:
+        """A header that may come several times, which means the same as one list (RFC 9110, 5.3)."""
+        values = self.headers.get_all(name)
+        return ", ".join(values) if values else None
 
     def _send(self, response: Response) -> None:
         self.connection.settimeout(self.server.connection_seconds)
@@ -124,6 +134,8 @@ class Server(ThreadingMixIn, TCPServer):
             super().__init__(where[:2], _Handler)  # type: ignore[arg-type]
         except OSError as error:
             raise ConfigError(_explain(host, port, error)) from error
+        except UnicodeError:
+            raise ConfigError(f"{host!r} is not a host name; {_REMEDY}") from None
 
     @property
     def url(self) -> str:
@@ -153,11 +165,9 @@ class Server(ThreadingMixIn, TCPServer):
                 self._slots.release()
                 raise
             return
-        try:
+        with suppress(OSError):
             request.settimeout(0.1)
             request.sendall(_BUSY)
-        except OSError:
-            pass
         self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -167,15 +177,14 @@ class Server(ThreadingMixIn, TCPServer):
         finally:
             self._slots.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client that went away or was too slow: nothing an operator could act on."""
         log.debug("connection ended", client=client_address[0], exc_info=True)
 
 
 def _explain(host: str, port: int, error: OSError) -> str:
-    change = "choose another with --listen HOST:PORT or TICKPATH_EXPORTER_LISTEN"
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use by another process; {change}"
+        return f"port {port} on {host} is in use by another process; {_REMEDY}"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} needs privileges this process lacks; {change}"
-    return f"cannot listen on {host}:{port}: {error.strerror or error}; {change}"
+        return f"port {port} on {host} needs privileges this process lacks; {_REMEDY}"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}; {_REMEDY}"

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ring files of a directory, kept attached to the correlator as they come, change and go."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from tickpath.errors import RingError
+from tickpath.exporter.cursors import Cursor
+from tickpath.exporter.exposition.label import label
+from tickpath.exporter.snapshot import RingState, Snapshot
+from tickpath.ring import SUFFIX
+
+log = structlog.get_logger()
+
+MAX_RINGS = 200
+"""Rings attached at the same time; ring.c can survive the truncation of 256 mappings."""
+_MAX_NAMED_UNREADABLE = 50
+_MAX_RETIRED = 1000
+_MAX_DRAINS = 64
+
+
+class Correlates(Protocol):
+    """What is asked of the correlator here; exporter.correlator.Correlator is one."""
+
+    def attach(self, path: Path, *, from_start: bool = False) -> int:
+        """The id of the ring. RingError when the file cannot be trusted."""
+
+    def detach(self, ring: int) -> None:
+        """Forget the ring."""
+
+    def poll(self, now_ns: int | None = None) -> int:
+        """Drain all rings once; the number of records."""
+
+    def flush(self) -> None:
+        """Finalise every message that still waits."""
+
+    def snapshot(self) -> Snapshot:
+        """A consistent state."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Which file a name means now."""
+
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    ring: int
+    file: _File
+    predecessor: int
+    """Last record that the exporter before this one took from the same file; 0: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingTotals:
+    """Attached rings under the names of their files, and losses that outlive a ring."""
+
+    rings: tuple[RingState, ...]
+    lost: Mapping[str, int]
+    skipped: Mapping[str, int]
+
+
+class Rings:
+    """Follows a directory. Not thread-safe: scan() and totals() belong under one lock."""
+
+    def __init__(self, correlator: Correlates, directory: Path, predecessor: Mapping[str, Cursor]) -> None:
+        self._correlator = correlator
+        self._directory = directory
+        self._predecessor = dict(predecessor)
+        self._attached: dict[str, _Attached] = {}
+        self._refused: dict[str, tuple[_File, str]] = {}
+        self._retired_lost: Counter[str] = Counter()
+        self._retired_skipped: Counter[str] = Counter()
+        self._scanned = False
+        self.unreadable_total = 0
+        self.records = 0
+        """Taken from rings on the way out of scan(), not by the service's own polls."""
+        self.directory_failure: str | None = None
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why each file that cannot be used cannot, by ring name; the first few of a crowd."""
+        return {label(name): label(why) for name, (_, why) in list(self._refused.items())[:_MAX_NAMED_UNREADABLE]}
+
+    def scan(self) -> None:
+        """Attaches what is new, detaches what is gone or was replaced."""
+        found = self._look()
+        if found is None:
+            return
+        for name, attached in list(self._attached.items()):
+            if found.get(name) != attached.file:
+                self._retire(name, attached)
+        for name in [name for name in self._refused if name not in found]:
+            del self._refused[name]
+        for name, file in sorted(found.items()):
+            if name not in self._attached:
+                self._try(name, file)
+        self._scanned = True
+
+    def _look(self) -> dict[str, _File] | None:
+        """Ring files by name; None while the directory cannot be read."""
+        found = {}
+        try:
+            with os.scandir(self._directory) as entries:
+                for entry in entries:
+                    if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        found[entry.name.removesuffix(SUFFIX)] = _File(status.st_dev, status.st_ino)
+        except FileNotFoundError:
+            if not self._directory.is_dir():
+                self._complain(f"ring directory {self._directory} is not there")
+                return None
+            return self._look()  # a file went between listing and looking
+        except OSError as error:
+            self._complain(f"ring directory {self._directory} cannot be read: {error.strerror}")
+            return None
+        self.directory_failure = None
+        return found
+
+    def _complain(self, why: str) -> None:
+        if self.directory_failure != why:
+            log.error("ring directory", reason=why)
+        self.directory_failure = why
+
+    def _try(self, name: str, file: _File) -> None:
+        path = self._directory / (name + SUFFIX)
+        try:
+            if len(self._attached) >= MAX_RINGS:
+                raise RingError(f"{path}: {MAX_RINGS} rings are attached already")  # noqa: TRY301
+            # A ring that was made while we were looking is read from its first record: nobody else will.
+            ring = self._correlator.attach(path, from_start=self._scanned)
+        except RingError as error:
+            self._refuse(name, file, str(error))
+            return
+        self._refused.pop(name, None)
+        before = self._predecessor.pop(name, None)
+        same = before is not None and (before.device, before.inode) == (file.device, file.inode)
+        self._attached[name] = _Attached(ring, file, before.record if before is not None and same else 0)
+        log.info("ring attached", ring=label(name))
+
+    def _refuse(self, name: str, file: _File, why: str) -> None:
+        """Says so once per file and reason: a file is tried again at every scan, for it may be in the making."""
+        if self._refused.get(name) != (file, why):
+            log.warning("ring cannot be used", ring=label(name), reason=label(why))
+            self.unreadable_total += 1
+        self._refused[name] = (file, why)
+
+    def _retire(self, name: str, attached: _Attached) -> None:
+        # Its producer may have written up to the moment at which the file went: take that too.
+        for _ in range(_MAX_DRAINS):
+            taken = self._correlator.poll()
+            self.records += taken
+            if taken == 0:
+                break
+        for state in self._correlator.snapshot().rings:
+            if state.ring == attached.ring:
+                # A crowd of names that come and go must not grow this for ever; their counts are kept under one.
+                known = name in self._retired_lost or len(self._retired_lost) < _MAX_RETIRED
+                self._retired_lost[name if known else ""] += state.lost
+                self._retired_skipped[name if known else ""] += _skipped(state, attached)
+        self._correlator.detach(attached.ring)
+        del self._attached[name]
+        log.info("ring detached", ring=label(name))
+
+    def totals(self, snapshot: Snapshot) -> RingTotals:
+        """The rings of a snapshot, each under the name of its file."""
+        names = {attached.ring: (name, attached) for name, attached in self._attached.items()}
+        lost = Counter({label(name): count for name, count in self._retired_lost.items()})
+        skipped = Counter({label(name): count for name, count in self._retired_skipped.items()})
+        rings = []
+        for state in snapshot.rings:
+            if state.ring in names:
+                name, attached = names[state.ring]
+                rings.append(replace(state, name=label(name)))
+                lost[label(name)] += state.lost
+                skipped[label(name)] += _skipped(state, attached)
+        return RingTotals(tuple(rings), lost, skipped)
+
+    def cursors(self, snapshot: Snapshot) -> dict[str, Cursor]:
+        """Where this reader stands, for its successor."""
+        by_ring = {state.ring: state.cursor for state in snapshot.rings}
+        return {
+            label(name): Cursor(attached.file.device, attached.file.inode, by_ring[attached.ring])
+            for name, attached in self._attached.items()
+            if attached.ring in by_ring
+        }
+
+
+def _skipped(state: RingState, attached: _Attached) -> int:
+    """Records that neither this reader nor its predecessor took. A cursor past the ring's head is of another file."""
+    if attached.predecessor > state.skipped:
+        return state.skipped
+    return state.skipped - attached.predecessor

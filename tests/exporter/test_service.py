@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service follows its directory: rings come, are replaced, go, are bad; losses and skips are counted once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exporter_fakes import FakeCorrelator
+
+from tickpath.event import RECORD, Counter, Kind
+from tickpath.exporter.cursors import CursorFile
+from tickpath.exporter.exposition.negotiation import Format
+from tickpath.exporter.exposition.page import MetricsPage
+from tickpath.exporter.rings import MAX_RINGS
+from tickpath.exporter.service import Service
+from tickpath.ring import RingWriter
+
+
+def records(count: int) -> np.ndarray:
+    made = np.zeros(count, dtype=RECORD)
+    made["kind"] = Kind.READ
+    return made.view("u1")
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not come true"
+        time.sleep(0.005)
+
+
+class Running:
+    """A service over a directory, and the correlator behind it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.correlator = FakeCorrelator()
+        self.service = Service(self.correlator, directory, CursorFile(directory / "exporter.cursors"))
+        self.service.start()
+
+    def rings(self) -> dict[str, bool]:
+        return {ring.name: ring.alive for ring in self.service.observe().snapshot.rings}
+
+    def read(self) -> int:
+        return self.service.observe().records
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[[], Running]]:
+    made: list[Running] = []
+
+    def start() -> Running:
+        made.append(Running(tmp_path))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.service.stop()
+
+
+def test_a_ring_made_later_is_read_from_its_first_record(tmp_path: Path, running: Callable[[], Running]) -> None:
+    exporter = running()
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=1024) as writer:
+        writer.write(records(100))
+        until(lambda: exporter.read() == 101)  # and HELLO
+        assert exporter.rings() == {"feed-a": True}
+    until(lambda: exporter.rings() == {"feed-a": False})
+    until(lambda: exporter.read() == 102)  # and BYE
+    assert exporter.service.observe().skipped == {"feed-a": 0}
+
+
+def test_what_was_there_before_the_first_exporter_is_skipped_and_said(
+    tmp_path: Path, running: Callable[[], Running]
+) -> None:
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=1024) as writer:
+        writer.write(records(9))
+        exporter = running()
+        writer.write(records(5))
+        until(lambda: exporter.read() == 5)
+        assert exporter.service.observe().skipped == {"feed-a": 10}
+
+
+def test_a_successor_counts_what_its_predecessor_did_not_read(tmp_path: Path, running: Callable[[], Running]) -> None:
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=1024) as writer:
+        first = running()
+        writer.write(records(50))
+        until(lambda: first.read() == 50)
+        first.service.stop()
+        writer.write(records(7))
+        second = running()
+        assert second.service.observe().skipped == {"feed-a": 7}
+        writer.write(records(3))
+        until(lambda: second.read() == 3)
+        assert second.service.observe().skipped == {"feed-a": 7}
+
+
+def test_stopping_reads_what_was_written_and_finalises(tmp_path: Path, running: Callable[[], Running]) -> None:
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=1024) as writer:
+        exporter = running()
+        writer.write(records(500))
+        exporter.service.stop()
+        assert exporter.read() == 500
+        assert exporter.correlator.flushed
+        assert exporter.service.not_ready() is not None
+
+
+def test_a_removed_ring_is_detached_and_its_losses_stay(tmp_path: Path, running: Callable[[], Running]) -> None:
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64) as writer:
+        exporter = running()
+        with exporter.correlator._lock:  # no poll in between: the ring laps the reader
+            writer.write(records(1000))
+        until(lambda: exporter.read() > 0)
+        lost = exporter.service.observe().lost["feed-a"]
+        assert lost > 0
+        assert lost + exporter.read() == 1000
+        (tmp_path / "feed-a.ring").unlink()
+        until(lambda: exporter.rings() == {})
+        assert exporter.service.observe().lost == {"feed-a": lost}
+
+
+def test_a_replaced_ring_is_read_on_under_the_same_name(tmp_path: Path, running: Callable[[], Running]) -> None:
+    exporter = running()
+    old = RingWriter(tmp_path, "feed-a", "feed", capacity=64)
+    until(lambda: exporter.read() == 1)
+    old.close()
+    # Another capacity: the successor cannot go on in the same file.
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=128) as writer:
+        writer.write(records(10))
+        until(lambda: exporter.read() == 1 + 1 + 11)
+        assert exporter.rings() == {"feed-a": True}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a ring at all", b"TICKPATH" + b"\0" * 8192])
+def test_a_bad_file_is_named_once_and_the_others_go_on(
+    tmp_path: Path, running: Callable[[], Running], content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.ring").write_bytes(content)
+    exporter = running()
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
+        until(lambda: exporter.read() == 1)
+        polls = exporter.correlator.polls
+        until(lambda: exporter.correlator.polls > polls + 300)  # more than one scan
+        observed = exporter.service.observe()
+        assert list(observed.unreadable) == ["bad"]
+        assert observed.unreadable_total == 1
+        assert exporter.service.not_ready() is None
+    assert capsys.readouterr().out.count("ring cannot be used") == 1
+    (tmp_path / "bad.ring").unlink()
+    until(lambda: not exporter.service.observe().unreadable)
+    assert exporter.service.observe().unreadable_total == 1
+
+
+def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, running: Callable[[], Running]) -> None:
+    (tmp_path / "directory.ring").mkdir()
+    (tmp_path / "link.ring").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo.ring")
+    (tmp_path / "other.txt").write_text("x")
+    exporter = running()
+    assert exporter.rings() == {}
+    assert exporter.service.observe().unreadable == {}
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path: Path, running: Callable[[], Running]) -> None:
+    with open(os.fsencode(tmp_path) + b"/b\xff\n.ring", "wb") as file:  # noqa: PTH123
+        file.write(b"x")
+    exporter = running()
+    for chosen in Format:
+        assert b'ring="b\\\\udcff\\n"' in MetricsPage(exporter.service.observe).render(chosen)
+
+
+def test_a_crowd_of_rings_is_bounded(tmp_path: Path, running: Callable[[], Running]) -> None:
+    writers = [RingWriter(tmp_path, f"r{n}", "feed", capacity=16, rows=1) for n in range(MAX_RINGS + 3)]
+    try:
+        exporter = running()
+        assert len(exporter.rings()) == MAX_RINGS
+        assert len(exporter.service.observe().unreadable) == 3
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def test_a_directory_that_vanishes_is_not_ready_until_it_is_back(tmp_path: Path) -> None:
+    directory = tmp_path / "rings"
+    directory.mkdir()
+    service = Service(FakeCorrelator(), directory, CursorFile(tmp_path / "cursors"))
+    service.start()
+    try:
+        assert service.not_ready() is None
+        directory.rmdir()
+        until(lambda: service.not_ready() is not None)
+        assert str(directory) in (service.not_ready() or "")
+        directory.mkdir()
+        until(lambda: service.not_ready() is None)
+    finally:
+        service.stop()
+
+
+def test_a_poll_that_fails_is_said_and_figures_stay(running: Callable[[], Running]) -> None:
+    exporter = running()
+    exporter.correlator.error = RuntimeError("broken")
+    until(lambda: exporter.service.failure() is not None)
+    assert "broken" in (exporter.service.not_ready() or "")
+    assert exporter.service.observe().records == 0
+
+
+def test_counters_of_producers_are_shown_by_ring(tmp_path: Path, running: Callable[[], Running]) -> None:
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64) as writer:
+        writer.count(Counter.FEED_GAPS, 4)
+        page = MetricsPage(running().service.observe).render(Format.TEXT)
+    assert b'tickpath_feed_gaps_total{ring="feed-a"} 4.0\n' in page
+
+
+def test_idle_polling_is_not_busy(tmp_path: Path, running: Callable[[], Running]) -> None:
+    exporter = running()
+    before = exporter.correlator.polls
+    start = time.monotonic()
+    until(lambda: exporter.correlator.polls > before + 50)
+    # Never faster than the shortest pause, however fast the machine.
+    assert (exporter.correlator.polls - before) / (time.monotonic() - start) < 1100
+
+
+def test_scrapes_and_polls_at_the_same_time_agree(tmp_path: Path, running: Callable[[], Running]) -> None:
+    exporter = running()
+    page = MetricsPage(exporter.service.observe)
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def scrape() -> None:
+        try:
+            while not stop.is_set():
+                page.render(Format.OPENMETRICS)
+        except BaseException as error:
+            failures.append(error)
+
+    scrapers = [threading.Thread(target=scrape) for _ in range(2)]
+    for scraper in scrapers:
+        scraper.start()
+    try:
+        for turn in range(5):
+            with RingWriter(tmp_path, f"feed-{turn}", "feed", capacity=4096) as writer:
+                for _ in range(20):
+                    writer.write(records(100))
+                    time.sleep(0.001)
+            if turn % 2:
+                (tmp_path / f"feed-{turn}.ring").unlink()
+        until(lambda: len(exporter.rings()) == 3)
+    finally:
+        stop.set()
+        for scraper in scrapers:
+            scraper.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"a": 1}', b"\xff", b'{"feed-a": {"device":1,"inode":1,"record":99}}']
+)
+def test_cursors_that_make_no_sense_count_everything_as_skipped(
+    tmp_path: Path, running: Callable[[], Running], content: bytes
+) -> None:
+    (tmp_path / "exporter.cursors").write_bytes(content)
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
+        assert running().service.observe().skipped == {"feed-a": 1}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A correlator that reads real rings and joins nothing: for tests of what surrounds the real one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from exporter_samples import empty_snapshot
+
+from tickpath.event import RECORD
+from tickpath.exporter.snapshot import RingState, Snapshot
+from tickpath.ring import RingReader
+
+
+class FakeCorrelator:
+    """Counts what it reads. `base` is what its snapshots say besides rings; `error` is raised by the next poll."""
+
+    def __init__(self, base: Snapshot | None = None) -> None:
+        self.base = base or empty_snapshot()
+        self.error: Exception | None = None
+        self.flushed = False
+        self.polls = 0
+        self._lock = threading.Lock()
+        self._next = 0
+        self._rings: dict[int, tuple[RingReader, int]] = {}
+        self._buffer = np.zeros(1024, dtype=RECORD)
+
+    def attach(self, path: Path, *, from_start: bool = False) -> int:
+        reader = RingReader(path, from_start=from_start)
+        with self._lock:
+            self._next += 1
+            self._rings[self._next] = (reader, reader.cursor)
+            return self._next
+
+    def detach(self, ring: int) -> None:
+        with self._lock:
+            self._rings.pop(ring)[0].close()
+
+    def poll(self, now_ns: int | None = None) -> int:
+        with self._lock:
+            self.polls += 1
+            if self.error:
+                raise self.error
+            return sum(reader.read(self._buffer.view("u1")) for reader, _ in self._rings.values())
+
+    def flush(self) -> None:
+        self.flushed = True
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            rings = tuple(
+                RingState(
+                    ring,
+                    reader.name,
+                    reader.kind,
+                    reader.alive,
+                    reader.lost,
+                    skipped,
+                    reader.cursor,
+                    {counter.name.lower(): count for counter, count in reader.counters().items() if count},
+                )
+                for ring, (reader, skipped) in self._rings.items()
+            )
+        return replace(self.base, rings=rings)
