@@ -25,7 +25,7 @@ _KERNEL_HOPS = ("nic_to_kernel", "kernel_to_user")
 _SPANS = ("total", "in_host", "nic_to_user")
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ns|us|µs|ms|s)")
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ns|us|µs|ms|s)", re.ASCII)
 
 _PLAIN = "\x1b[0m"
 _DIM = "\x1b[2m"
@@ -67,6 +67,12 @@ def parse_duration_ns(text: str) -> int:
     return int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
 
 
+def _word(name: str) -> str:
+    """A name as one word: one that holds a space or `=` could pass for more fields, and is quoted."""
+    text = printable(name)
+    return msgspec.json.encode(text).decode() if not text or re.search(r'[\s="]', text) else text
+
+
 def _value(message: Message, leg: str, *, colour: bool) -> str:
     ns = message.legs.get(leg)
     if ns is None:
@@ -83,7 +89,7 @@ def render_text(message: Message, *, colour: bool = False) -> str:
     """`[delay] feed= ordinal= tcp_seq= BN->NIC= … Total=`; what is unknown is `-(reason)`."""
     words = [
         "[delay]",
-        f"feed={printable(message.feed)}",
+        f"feed={_word(message.feed)}",
         f"ordinal={message.ordinal}",
         f"tcp_seq={'-' if message.tcp_seq is None else message.tcp_seq}",
     ]

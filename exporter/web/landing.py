@@ -8,10 +8,10 @@ from html import escape
 
 from tickpath import __version__
 from tickpath.exporter.exposition.summary import HOPS, PARTS, SPANS, Figures, Summary
-from tickpath.exporter.web.reasons import reason_in_words
 from tickpath.exporter.exposition.units import human
+from tickpath.exporter.web.reasons import reason_in_words
 
-_MEANINGS: Mapping[str, str] = {
+MEANINGS: Mapping[str, str] = {
     "bn_to_nic": "exchange time → NIC",
     "nic_to_kernel": "NIC → readable on the socket",
     "hol_wait": "waiting for earlier bytes",
@@ -49,7 +49,8 @@ tr.part td:first-child { padding-left: 2rem; }
 tr.span td { font-weight: 600; }
 code { font-size: .95em; }
 nav > span { margin-right: 1.2rem; white-space: nowrap; }
-td.why { color: var(--soft); font-weight: 400; }
+.soft, tr td.why { font-weight: 400; }
+td.why { color: var(--soft); }
 """
 
 _LINKS = (
@@ -75,7 +76,7 @@ def _why(name: str, summary: Summary) -> str:
 
 
 def _label_cell(name: str, source: str) -> str:
-    meaning = _MEANINGS.get(name, "")
+    meaning = MEANINGS.get(name, "")
     taken = f' <span class="soft">[{escape(source)}]</span>' if source else ""
     return f'<td><code>{escape(name)}</code>{taken} <span class="soft">{meaning}</span></td>'
 
@@ -169,7 +170,7 @@ def _clock_table(summary: Summary) -> str:
 def render_landing(summary: Summary, not_ready: str | None) -> str:
     """The whole page. `not_ready` is why figures are not to be relied on, None when they are."""
     state = '<span class="good">ready</span>' if not_ready is None else f'<span class="bad">{escape(not_ready)}</span>'
-    links = "".join(
+    links = " ".join(
         f'<span><a href="{href}">{text}</a> <span class="soft">{note}</span></span>' for href, text, note in _LINKS
     )
     return f"""<!doctype html>

@@ -19,7 +19,6 @@ WORDS: Mapping[str, str] = {
     "clock_unknown": "nobody publishes readings of the stamp's clock",
     "mixed_sources": "own and in-order arrival were stamped by different sources",
     "sock": "the socket's stamp says nothing about the bytes before",
-    "method": "matched by a lesser method than --match lets in",
     "no_kernel": "no kernel probe runs on this host",
     "no_socket": "the kernel probe saw nothing of this connection",
     "readable_gap": "a readable event was lost",

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tickpath exporter`: joins the records of every ring and serves what comes of it until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+import structlog
+
+from tickpath import config, log
+from tickpath.command import Command
+from tickpath.exporter.cursors import CursorFile
+from tickpath.exporter.service import Service
+from tickpath.exporter.settings import ExporterConfig, parse_listen
+from tickpath.exporter.web.application import Application
+from tickpath.exporter.web.server import Server
+from tickpath.ring import make_directory
+
+_SWITCH_SECONDS = 0.0005
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    config.add_common_flags(parser)
+    config.add_flags(parser, ExporterConfig)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Not needed for --help, and the slowest import of this command.
+    from tickpath.exporter.correlator import Correlator, Match  # noqa: PLC0415
+
+    common = log.set_up(arguments)
+    settings = config.load(ExporterConfig, "exporter", arguments)
+    host, port = parse_listen(settings.listen)
+    make_directory(common.directory)
+    correlator = Correlator(window_ns=settings.window_ms * 1_000_000, match=Match[settings.match.upper()])
+    # Two exporters may read one directory; each has predecessors of its own.
+    service = Service(correlator, common.directory, CursorFile(common.directory / f"exporter-{port}.cursors"))
+    server = Server((host, port), Application(service))
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    # A page that is being rendered holds the interpreter for this long each time the poll thread wakes up beside it.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    service.start()
+    server.start()
+    logger = structlog.get_logger()
+    logger.info("serving", url=server.url, directory=str(common.directory), match=settings.match)
+    stopping.wait()
+    service.stop()
+    server.stop()
+    logger.info("stopped", records=service.observe().records)
+    return 0
+
+
+COMMAND = Command(
+    help="join the records of all rings and serve the figures to Prometheus",
+    add_arguments=_add_arguments,
+    run=_run,
+)
