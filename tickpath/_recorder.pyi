@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tickpath.clock import StepWatch
 from tickpath.event import Counter, Resolution, Tier, Transport
 from tickpath.ring import RingWriter
 
@@ -34,6 +35,11 @@ class Recorder:
         venue, feed, stream: labels; the row holds 16, 32 and 120 bytes, longer ones end in '~'.
         reconnects: how many connections of this feed came before. irs: the peer's initial sequence number, where it is
         known (`tickpath.socket.learn_irs`).
+        """
+    def record_clocks(self, watch: StepWatch | None = None) -> None:
+        """Write CLOCK records, realtime and TAI; about once a second, so that readers can tell the venue's time.
+
+        watch: flags the records when the clock was set since the last ones.
         """
     def close(self) -> None:
         """Write BYE and let go of the ring; everything that writes to it afterwards raises RingError."""

@@ -41,6 +41,7 @@ from tickpath._ring cimport (
     tp_ring_write,
 )
 
+from tickpath.clock import clock_records
 from tickpath.errors import RingError
 
 cdef enum:
@@ -100,6 +101,9 @@ cdef class Recorder:
         connection.row = tp_ring_row_open(self.ring.raw(), row)
         connection._bound(TP_KIND_OPENED, row.opened_ns, 0)
         return connection
+
+    def record_clocks(self, watch=None):
+        self.ring.write(clock_records(watch).view("u1"))
 
     def close(self):
         self.ring.close()

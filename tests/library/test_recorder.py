@@ -132,16 +132,11 @@ DIFFERENCE = st.one_of(st.integers(-(2**40), 2**40), st.sampled_from([-1, 0, 2**
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
-@given(decode=DIFFERENCE, parsed=DIFFERENCE, published=DIFFERENCE, transaction=DIFFERENCE, length=st.integers(0, 2**40))
+@given(differences=st.tuples(DIFFERENCE, DIFFERENCE, DIFFERENCE, DIFFERENCE), length=st.integers(0, 2**40))
 def test_every_difference_comes_back_whole(
-    recorder: Recorder,
-    pair: tuple[socket.socket, ...],
-    decode: int,
-    parsed: int,
-    published: int,
-    transaction: int,
-    length: int,
+    recorder: Recorder, pair: tuple[socket.socket, ...], differences: tuple[int, int, int, int], length: int
 ) -> None:
+    decode, parsed, published, transaction = differences
     connection = opened(recorder, pair[0])
     exchange = 1_760_000_000_000_000_000
     times = (NOW - decode, NOW, NOW + parsed)

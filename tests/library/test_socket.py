@@ -152,7 +152,9 @@ def test_both_directions_work_under_tls(certificate: tuple[Path, Path]) -> None:
         assert near.tls_version == "TLSv1.3"
 
 
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 400 Bad Request\r\n", b"\x17\x02\x00\x00\x10", b"\x16\x03\x03\xff\xff", b"\x00"])
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 400 Bad Request\r\n", b"\x17\x02\x00\x00\x10", b"\x16\x03\x03\xff\xff", b"\x00"]
+)
 def test_what_is_no_tls_record_is_named_with_its_place(begin: bytes) -> None:
     with tcp_pair() as (near, far):
         far.sendall(begin)

@@ -18,6 +18,7 @@ HEADER = struct.Struct("@Nii")
 ALIGN = struct.calcsize("@N")
 SECONDS = st.integers(0, 4_000_000_000)
 NARROW_SECONDS = st.integers(0, 2**31 - 1)
+OTHER = st.tuples(st.integers(0, 400), st.integers(0, 100), st.binary(max_size=60))
 NANOSECONDS = st.integers(0, 999_999_999)
 
 
@@ -48,7 +49,9 @@ def test_the_32_bit_form_gives_the_same(sw: tuple[int, int], hw: tuple[int, int]
     assert parse(narrow(sw, hw)) == (ns(sw), ns(hw))
 
 
-@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 100), st.binary(max_size=60)), max_size=4), st.integers(0, 4))
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 100), st.binary(max_size=60)), max_size=4), st.integers(0, 4)
+)
 def test_messages_of_other_kinds_are_stepped_over(others: list[tuple[int, int, bytes]], place: int) -> None:
     around = [control(level, kind, payload) for level, kind, payload in others if (level, kind) not in STAMPS]
     around.insert(min(place, len(around)), wide((5, 6), (7, 8)))
