@@ -14,6 +14,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -166,6 +167,14 @@ class Server:
     def url(self, path: str = "/market/ws/btcusdt@trade") -> str:
         """The server's WebSocket URL."""
         return f"{'wss' if self._context else 'ws'}://127.0.0.1:{self.port}{path}"
+
+    def peer(self, number: int) -> Peer:
+        """The server's side of connection `number`, as soon as it was accepted."""
+        until = time.monotonic() + 10
+        while len(self.peers) <= number:
+            assert time.monotonic() < until, f"connection {number} never came"
+            time.sleep(0.002)
+        return self.peers[number]
 
     def _accept(self) -> None:
         while True:

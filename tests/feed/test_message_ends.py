@@ -120,7 +120,7 @@ def test_every_message_end_is_the_servers_own_to_the_byte(transport: str, tmp_pa
         with Recorder(tmp_path, "ends") as recorder:
             run_once(server, recorder, cafile)
             path = recorder.ring.path
-        peer = server.peers[0]
+        peer = server.peer(0)
         records = records_of(path)
         messages = records[records["kind"] == Kind.MESSAGE]
         assert messages["message"]["end"].tolist() == peer.ends
@@ -169,7 +169,7 @@ def test_the_initial_sequence_number_is_the_kernels(tmp_path: Path) -> None:
         tcp.sendall(b"still a connection")
         before = learn_irs(tcp)
         assert before == irs
-        server.peers[0].raw(b"x" * 1000)
+        server.peer(0).raw(b"x" * 1000)
         received = b""
         while len(received) < 1000:
             received += tcp.recv(1000)

@@ -28,6 +28,8 @@ _TRANSACTION_EVENTS = frozenset({"trade", "aggTrade", "bookTicker", "depth", "rp
 # An event time outside 2001..2262 is no time in the unit that the stream claims.
 _EARLIEST_NS = 10**18
 _LATEST_NS = 2**63 - 1
+# Binance allows 1024 streams on a connection; a server that makes up names must not fill the memory.
+_MOST_STREAMS = 4096
 
 _CATEGORY = {"bookTicker": "public", "depth": "public", "rpiDepth": "public"}
 _OTHERWISE = "market"
@@ -102,7 +104,7 @@ class BinanceReader(Reader):
                 return
             stream = self._streams.get(name)
             if stream is None:
-                stream = self._streams[name] = self._known(name)
+                stream = self._first_of(name)
             self._read_event(stream, event)
         except (TypeError, AttributeError):
             raise ValueError("no object, or a field that is not of its kind") from None
@@ -125,7 +127,7 @@ class BinanceReader(Reader):
             key = (document.get(b"s"), kind)
             stream = self._raw.get(key)
             if stream is None:
-                stream = self._raw[key] = self._unnamed(*key)
+                stream = self._first_unnamed(*key)
         self._read_event(stream, document)
 
     def _read_event(self, stream: _Stream, event: Any) -> None:
@@ -139,7 +141,11 @@ class BinanceReader(Reader):
         if stream.rule is not None:
             last, stream.last = stream.last, None
             try:
-                stream.last, self.gap = stream.rule(last, event)
+                now, self.gap = stream.rule(last, event)
+                # A proxy kept here would hold the parser.
+                if now.__class__ is not int:
+                    raise TypeError
+                stream.last = now
             except KeyError:
                 # A message without sequence numbers on a stream that has them.
                 stream.last = last
@@ -166,12 +172,23 @@ class BinanceReader(Reader):
             rule = self._depth_rule
         return _Stream(f"{self._venue}/{name}", event, rule)
 
-    def _unnamed(self, symbol: object, kind: object) -> _Stream:
-        event = "depth" if kind == "depthUpdate" else str(kind or "unknown")
-        name = f"{str(symbol).lower()}@{event}" if symbol is not None else f"@{event}"
+    def _first_of(self, name: object) -> _Stream:
+        if not isinstance(name, str):
+            raise TypeError
+        stream = self._known(name)
+        if len(self._streams) < _MOST_STREAMS:
+            self._streams[name] = stream
+        return stream
+
+    def _first_unnamed(self, symbol: object, kind: object) -> _Stream:
+        if not isinstance(symbol, str | None) or not isinstance(kind, str | None):
+            raise TypeError
+        name = f"{(symbol or '').lower()}@{'depth' if kind == 'depthUpdate' else kind or 'unknown'}"
         stream = self._known(name)
         if _key(name) in self._ambiguous:
             stream.rule = None
+        if len(self._raw) < _MOST_STREAMS:
+            self._raw[symbol, kind] = stream
         return stream
 
 
