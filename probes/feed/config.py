@@ -14,8 +14,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may say of a feed; what differs from feed to feed is given on its command line."""
 
     name: Annotated[
-        str | None,
-        Meta(pattern="^[A-Za-z0-9._-]{1,32}$", description="name in records and metrics; by default from the streams"),
+        Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,32}$")] | None,
+        Meta(description="name in records and metrics; by default from the streams"),
     ] = None
     venue: Annotated[
         str | None, Meta(description="binance-usdm, binance-coinm, binance-spot or generic; by default from the URL")
