@@ -10,13 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tickpath.exporter.exposition.summary import HOPS, PARTS, Figures, Summary
+from tickpath.exporter.exposition.summary import HOPS, PARTS, SPANS, Figures, Summary
 
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 _REMEDIES = {
-    "no_kernel": "needs the kernel probe, which this version does not have; nic_to_user stands for both",
+    "no_kernel": "needs the kernel probe, not in this version: nic_to_user spans both",
     "no_wire": "needs the wire probe: run as root, or grant CAP_NET_RAW",
-    "no_exchange_time": "the venue sends no event time on this stream",
 }
 
 
@@ -33,64 +32,68 @@ def duration(value_ns: int | None) -> str:
     return f"{value_ns} ns"
 
 
-def _why(reasons: Mapping[str, int]) -> str:
-    said = [
-        f"{reason} ({count:,}): {_REMEDIES[reason]}" if reason in _REMEDIES else f"{reason} ({count:,})"
-        for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+def _missing(summary: Summary) -> list[Text]:
+    """A line per reason: which hops lack it, for how many messages, and what would bring them."""
+    by_reason: dict[str, dict[str, int]] = {}
+    for name in (*HOPS, *SPANS):
+        for reason, count in summary.missing.get(name, {}).items():
+            by_reason.setdefault(reason, {})[name] = count
+    return [
+        Text(f"not known: {', '.join(f'{name} of {count:,}' for name, count in hops.items())} ({reason})")
+        + Text(f"  {_REMEDIES[reason]}" if reason in _REMEDIES else "", style="yellow")
+        for reason, hops in by_reason.items()
     ]
-    return "; ".join(said)
 
 
-def _row(table: Table, name: str, figures: Figures | None, missing: Mapping[str, int], indent: str = "") -> None:
+def _row(table: Table, name: str, figures: Figures | None, indent: str = "") -> None:
     if figures is None:
-        why = _why(missing)
-        if why:
-            table.add_row(Text(indent + name, style="dim"), "", "0", "", "", "", "", Text(why, style="yellow"))
+        table.add_row(Text(indent + name, style="dim"), *([Text("-", style="dim")] * 6))
         return
     table.add_row(
         indent + name,
-        figures.source,
+        figures.source or "-",
         f"{figures.count:,}",
         duration(figures.p50_ns),
         duration(figures.p99_ns),
         duration(figures.p999_ns),
         duration(figures.max_ns),
-        Text(_why(missing), style="dim"),
     )
 
 
 def _hops(summary: Summary) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("hop")
-    table.add_column("source")
+    for heading in ("hop", "source"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("count", "p50", "p99", "p99.9", "max"):
-        table.add_column(heading, justify="right")
-    table.add_column("missing", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     for hop in HOPS:
-        _row(table, hop, summary.hops.get(hop), summary.missing.get(hop, {}))
+        _row(table, hop, summary.hops.get(hop))
         for part in PARTS.get(hop, ()):
             if part in summary.parts:
-                _row(table, part, summary.parts[part], {}, indent="  ")
+                _row(table, part, summary.parts[part], indent="  ")
     table.add_section()
-    for span in sorted(summary.spans, key=lambda name: name != "nic_to_user"):
-        _row(table, span, summary.spans[span], summary.missing.get(span, {}))
+    for span in reversed(SPANS):
+        _row(table, span, summary.spans.get(span))
     return table
 
 
 def _counted(title: str, counts: Mapping[str, int]) -> str:
     told = [f"{name} {count:,}" for name, count in counts.items() if count]
-    return f"{title}: {', '.join(told) if told else 'none'}"
+    return f"{title} {', '.join(told) if told else 'none'}"
 
 
 def render(summary: Summary, *, sent: int, elapsed_s: float, where: str) -> RenderableType:
     """The whole screen for one moment; `sent` is the simulator's own count of messages."""
-    lines = [
-        f"tickpath demo   {elapsed_s:5.1f} s   sent {sent:,}   messages {summary.messages:,}   "
-        f"waiting {summary.pending:,}   records lost {summary.lost_records:,}   {where}",
-        _counted("matched", summary.matched)
-        + "   "
-        + _counted("unmatched", summary.unmatched)
-        + "   "
-        + _counted("negative", summary.negative),
-    ]
-    return Group(Text(lines[0], style="bold"), _hops(summary), Text(lines[1]))
+    head = (
+        f"tickpath demo {elapsed_s:.0f} s: sent {sent:,}, counted {summary.messages:,}, waiting {summary.pending:,}, "
+        f"records lost {summary.lost_records:,}"
+    )
+    counted = ", ".join((_counted("matched", summary.matched), _counted("unmatched", summary.unmatched)))
+    return Group(
+        Text(head, style="bold"),
+        Text(where, style="dim"),
+        _hops(summary),
+        Text(counted),
+        Text(_counted("negative", summary.negative)),
+        *_missing(summary),
+    )

@@ -116,7 +116,9 @@ def test_a_misplaced_stream_is_warned_of() -> None:
     assert "/market" in warning
 
 
-@pytest.mark.parametrize(("status", "word"), [(403, "firewall"), (418, "banned"), (429, "rate limit"), (451, "country")])
+@pytest.mark.parametrize(
+    ("status", "word"), [(403, "firewall"), (418, "banned"), (429, "rate limit"), (451, "country")]
+)
 def test_refusals_are_explained(status: int, word: str) -> None:
     said = subscribe("wss://stream.binance.com/ws/a@trade").refusal(status)
     assert said is not None
@@ -212,7 +214,9 @@ def test_a_shutdown_is_announced(form: dict[str, object]) -> None:
     assert read(made, stream="btcusdt@trade", data={"e": "serverShutdown", "E": E}).content is Content.SHUTDOWN
 
 
-KEY = st.sampled_from(["stream", "data", "e", "E", "T", "s", "t", "u", "U", "pu", "id", "result", "error", "event", "x"])
+KEY = st.sampled_from(
+    ["stream", "data", "e", "E", "T", "s", "t", "u", "U", "pu", "id", "result", "error", "event", "x"]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEY, inner, max_size=6),
