@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -58,6 +59,9 @@ def _row(table: Table, name: str, figures: Figures | None, indent: str = "") -> 
         duration(figures.p999_ns),
         duration(figures.max_ns),
     )
+    # Stamps of different sources never meet in one histogram.
+    for source, other in figures.other_sources.items():
+        _row(table, "", msgspec.structs.replace(other, source=source))
 
 
 def _hops(summary: Summary) -> Table:

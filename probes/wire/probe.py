@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -58,7 +59,8 @@ def _check_permission(interface: str) -> None:
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
     except PermissionError:
-        command = " ".join(sys.argv)
+        # Started with `python -m`, argv[0] is a module file, which nobody could run.
+        command = " ".join([shutil.which("tickpath") or f"{sys.executable} -m tickpath", *sys.argv[1:]])
         raise PermissionMissingError(
             f"capturing on {interface} needs CAP_NET_RAW; run: sudo setpriv --reuid $(id -u) --regid $(id -g) "
             f"--init-groups --inh-caps +net_raw --ambient-caps +net_raw {command} "
