@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: simulator, feeds, probes and exporter as the separate processes that they are, on this host, until stopped."""
+"""The demo: simulator, feeds, probes and exporter on this host, as the separate processes that they are."""

@@ -15,12 +15,14 @@ from types import TracebackType
 
 import msgspec
 
+from tickpath.errors import RingError
 from tickpath.exporter.exposition.summary import Summary
-from tickpath.lab.demo.plan import PlannedFeed, planned_feeds
+from tickpath.lab.demo.plan import planned_feeds
 from tickpath.lab.demo.processes import Child, DemoError
 from tickpath.lab.simulator.config import EventTimes, Venue
 from tickpath.lab.simulator.generator import Generator
 from tickpath.lab.simulator.recording import Recording
+from tickpath.ring import SUFFIX, RingReader
 
 _START_S = 30.0
 _SETTLE_S = 10.0
@@ -96,21 +98,18 @@ class Pipeline:
             child.stop()
 
     def _start(self) -> None:
-        self._start_exporter()
-        port, authority = self._start_simulator()
-        self._start_wire(port)
-        scheme = "wss" if self.settings.tls else "ws"
-        ports = _sibling_ports(self.settings.publish_port, len(self.planned))
-        self.feeds = [
-            self._start_feed(feed, f"{scheme}://127.0.0.1:{port}{feed.target}", publish, authority)
-            for feed, publish in zip(self.planned, ports, strict=True)
-        ]
+        exporter_port = self.settings.exporter_port or _free_port()
+        self._exporter_url = f"http://127.0.0.1:{exporter_port}"
+        self.restart_exporter()
+        self._port, self._authority = self._start_simulator()
+        self.restart_wire()
+        self._publish_ports = _sibling_ports(self.settings.publish_port, len(self.planned))
+        self.feeds = [self._start_feed(number) for number in range(len(self.planned))]
 
-    def _start_exporter(self) -> None:
-        port = self.settings.exporter_port or _free_port()
-        self._exporter_url = f"http://127.0.0.1:{port}"
-        exporter = self._child("exporter", "exporter", "--listen", f"127.0.0.1:{port}")
-        exporter.wait_until(self._exporter_ready, _START_S, "answer on /-/ready")
+    def restart_exporter(self) -> None:
+        """Start it, for the first time or after it ended."""
+        self.exporter = self._child("exporter", "exporter", "--listen", self._exporter_url.removeprefix("http://"))
+        self.exporter.wait_until(self._exporter_ready, _START_S, "answer on /-/ready")
 
     def _exporter_ready(self) -> bool:
         try:
@@ -141,26 +140,40 @@ class Pipeline:
                 return int(line.strip().rpartition(":")[2])
         return None
 
-    def _start_wire(self, port: int) -> None:
-        self.wire = self._child("wire", "probe", "wire", "--interface", "lo", "--port", str(port))
+    def restart_wire(self) -> None:
+        """Start it, for the first time or after it ended. Where it is not permitted, `wire_refused` says so."""
+        self.wire = self._child("wire", "probe", "wire", "--interface", "lo", "--port", str(self._port))
         try:
-            self.wire.wait_until((self._rings / "wire-lo.ring").exists, _START_S, "ring")
+            self.wire.wait_until(lambda: self._holds_ring("wire-lo"), _START_S, "ring")
         except DemoError:
             if self.wire.exit_code is None:
                 raise
-            # Not permitted: the feed's own socket stamps are what this host offers.
             self.wire_refused = self.wire.last_words()
 
-    def _start_feed(self, feed: PlannedFeed, url: str, publish_port: int, authority: Path | None) -> Child:
+    def restart_feed(self, number: int) -> None:
+        """Start the nth feed again, after it ended; it connects anew."""
+        self.feeds[number] = self._start_feed(number)
+
+    def _start_feed(self, number: int) -> Child:
+        feed = self.planned[number]
+        scheme = "wss" if self.settings.tls else "ws"
+        url = f"{scheme}://127.0.0.1:{self._port}{feed.target}"
         venue = "generic" if self.venue is Venue.COINBASE else f"binance-{self.venue.value}"
         arguments = ["feed", url, "--name", feed.name, "--venue", venue, "--no-reconnect"]
-        arguments += ["--publish", f"tcp://127.0.0.1:{publish_port}"]
-        if authority is not None:
-            arguments += ["--cafile", str(authority)]
+        arguments += ["--publish", f"tcp://127.0.0.1:{self._publish_ports[number]}"]
+        if self._authority is not None:
+            arguments += ["--cafile", str(self._authority)]
         child = self._child(f"feed-{feed.name}", *arguments)
-        ring = self._rings / f"feed-{feed.name}.ring"
-        child.wait_until(ring.exists, _START_S, "ring")
+        child.wait_until(lambda: self._holds_ring(f"feed-{feed.name}"), _START_S, "ring")
         return child
+
+    def _holds_ring(self, name: str) -> bool:
+        """Whether a producer has made this ring and lives."""
+        try:
+            with RingReader(self._rings / f"{name}{SUFFIX}") as reader:
+                return reader.alive
+        except RingError:
+            return False
 
     @property
     def exporter_url(self) -> str:

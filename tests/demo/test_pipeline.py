@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole pipeline, as a user runs it: every message counted once, hops that add up, kills survived and accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tickpath.lab.demo.pipeline import DemoSettings, Pipeline
+from tickpath.lab.simulator.config import EventTimes
+
+RECORDING = Path(__file__).parents[3] / "shared" / "data" / "binance-usdm-btcusdt-20240808.ws.gz"
+IS_ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="the wire probe needs CAP_NET_RAW")
+TOTAL_HOPS = ("bn_to_nic", "cpu", "msk")
+
+
+def _demo(*arguments: str, without_capabilities: bool = False) -> dict[str, Any]:
+    command = [sys.executable, "-P", "-m", "tickpath", "demo", "--exporter-port", "0", "--publish-port", "0", "--json"]
+    if without_capabilities:
+        command = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *command]
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=110)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["messages"] == report["sent"] > 0
+    assert sum(report["matched"].values()) + sum(report["unmatched"].values()) == report["messages"]
+    assert report["lost_records"] == 0
+    assert isinstance(report, dict)
+    return report
+
+
+def _sum_ns(report: dict[str, Any], table: str, *names: str) -> int:
+    return sum(int(report[table][name]["sum_ns"]) for name in names)
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("transport", [["--no-tls"], ["--tls", "--tls-version", "1.2"], ["--tls"]], ids="".join)
+def test_as_root_every_message_is_matched_by_offset_and_its_hops_add_up(transport: list[str]) -> None:
+    replay = ["--replay", str(RECORDING)] if RECORDING.exists() else []
+    report = _demo("--duration", "4", *replay, *transport)
+    assert report["matched"]["offset"] == report["messages"]
+    assert report["sources"] == {"sw": report["messages"]}
+    assert all(report["hops"][hop]["count"] == report["messages"] for hop in TOTAL_HOPS)
+    total = _sum_ns(report, "hops", *TOTAL_HOPS) + _sum_ns(report, "spans", "nic_to_user")
+    assert total == _sum_ns(report, "spans", "total")
+    assert _sum_ns(report, "spans", "in_host") == total - _sum_ns(report, "hops", "bn_to_nic")
+
+
+@needs_root
+@pytest.mark.root
+def test_without_capabilities_the_socket_s_own_stamps_serve_where_they_are_true() -> None:
+    report = _demo("--duration", "3", without_capabilities=True)
+    assert report["sources"].keys() == {"sock"}
+    assert report["unmatched"].keys() <= {"sock_not_last"}
+
+
+@pytest.mark.skipif(not RECORDING.exists(), reason="no recording beside the checkout")
+def test_a_clock_behind_the_exchange_s_shows_as_negative_latency() -> None:
+    report = _demo("--duration", "3", "--replay", str(RECORDING), "--event-times", "recorded")
+    hop = report["hops"]["bn_to_nic"]
+    assert report["negative"]["bn_to_nic"] == hop["count"] > 0
+    assert hop["p50_ns"] < -1_000_000_000
+
+
+def _settings(**changed: object) -> DemoSettings:
+    return DemoSettings(
+        **{
+            "duration_s": None,
+            "replay": None,
+            "speed": "1",
+            "tls": None,
+            "event_times": EventTimes.NOW,
+            "exporter_port": 0,
+            "publish_port": 0,
+            **changed,
+        }  # type: ignore[arg-type]
+    )
+
+
+def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
+        time.sleep(0.05)
+
+
+@needs_root
+@pytest.mark.root
+def test_the_wire_probe_killed_and_restarted_leaves_a_counted_gap_only(tmp_path: Path) -> None:
+    with Pipeline(_settings(), tmp_path) as pipeline:
+        _wait_for(lambda: pipeline.summary().matched["offset"] > 100, "the first matches")
+        os.kill(pipeline.wire.pid, signal.SIGKILL)
+        _wait_for(lambda: sum(pipeline.summary().unmatched.values()) > 100, "messages without a stamp")
+        pipeline.restart_wire()
+        before = pipeline.summary().matched["offset"]
+        _wait_for(lambda: pipeline.summary().matched["offset"] > before + 200, "matches after the restart")
+        summary, sent = pipeline.finish()
+    assert summary.messages == sent
+    assert sum(summary.matched.values()) + sum(summary.unmatched.values()) == sent
+    assert summary.lost_records == 0
+
+
+@needs_root
+@pytest.mark.root
+def test_the_exporter_killed_and_restarted_counts_what_it_skipped(tmp_path: Path) -> None:
+    with Pipeline(_settings(), tmp_path) as pipeline:
+        _wait_for(lambda: pipeline.summary().messages > 100, "the first messages")
+        os.kill(pipeline.exporter.pid, signal.SIGKILL)
+        down_at = pipeline.sent()
+        _wait_for(lambda: pipeline.sent() > down_at + 100, "messages in its absence")
+        pipeline.restart_exporter()
+        _wait_for(lambda: pipeline.summary().messages > 100, "messages after the restart")
+        summary, sent = pipeline.finish()
+    assert summary.skipped_records > 0
+    assert summary.messages < sent
+    assert sum(summary.matched.values()) + sum(summary.unmatched.values()) == summary.messages
+    written = sum(ring.counters.get("messages", 0) for ring in summary.rings.values())
+    assert written == sent, "the feeds went on"
+
+
+@needs_root
+@pytest.mark.root
+def test_a_feed_killed_and_restarted_is_counted_on_and_nothing_twice(tmp_path: Path) -> None:
+    with Pipeline(_settings(), tmp_path) as pipeline:
+        _wait_for(lambda: pipeline.summary().messages > 100, "the first messages")
+        os.kill(pipeline.feeds[0].pid, signal.SIGKILL)
+        counted = pipeline.summary().messages
+        pipeline.restart_feed(0)
+        _wait_for(lambda: pipeline.summary().messages > counted + 200, "messages after the restart")
+        summary, sent = pipeline.finish()
+    written = sum(ring.counters.get("messages", 0) for ring in summary.rings.values())
+    assert summary.messages in (written, written + 1), "a kill may fall between a record and its total"
+    assert summary.messages <= sent
+    assert sum(summary.matched.values()) + sum(summary.unmatched.values()) == summary.messages
+    assert summary.lost_records == 0
