@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -161,6 +162,8 @@ def _run(flags: argparse.Namespace) -> int:
         if simulator.ca_path is not None:
             print(f"certificate authority {simulator.ca_path}")
         # The line that who started us waits for.
+        # A collection that walks the whole recording would hold up the replay for tens of milliseconds.
+        gc.freeze()
         print(f"listening on {simulator.url}", flush=True)
         simulator.ended.wait()
     summary = simulator.summary()

@@ -160,7 +160,7 @@ class SimulatorConfig:
     log: Path | None = None
     """File for the log of messages, one JSON object a line."""
     status: Path | None = None
-    """File that is replaced once a second with what was sent."""
+    """File that is replaced several times a second with what was sent, and once more at the end."""
     names: tuple[str, ...] = ()
     """Host names and addresses that the server's certificate is good for, besides `host` and localhost."""
     ca: Path | None = None

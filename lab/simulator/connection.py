@@ -26,7 +26,7 @@ from tickpath.lab.simulator import frames
 from tickpath.lab.simulator.address import Address, Refusal, read_address
 from tickpath.lab.simulator.batch import Batch
 from tickpath.lab.simulator.config import AtEnd, Garbage
-from tickpath.lab.simulator.message import stamped
+from tickpath.lab.simulator.message import Message, stamped
 from tickpath.lab.simulator.playback import Playback
 from tickpath.lab.simulator.subscription import Subscription
 from tickpath.lab.simulator.transport import Transport
@@ -140,6 +140,8 @@ class Connection:
             path=request.path,
             status=response.status_code,
         )
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._leaving = "the handshake was refused"
         self._protocol.send_response(response)
         # Now, so that it goes before the reply to a request which came with it.
         self._replies += filter(None, self._protocol.data_to_send())
@@ -224,21 +226,20 @@ class Connection:
 
     def _wait(self, until_ns: int | None) -> None:
         """Serve the client until a monotonic time, or (None) until something happened."""
+        looked = False
         while True:
             now_ns = monotonic_ns()
             self._polled_ns = now_ns
             self._keep_alive(now_ns)
-            self._send_replies()
-            if self._leaving or (until_ns is not None and now_ns >= until_ns):
-                self._look(0)
+            if self._replies:
                 self._send_replies()
+            due = until_ns is not None and now_ns >= until_ns
+            if self._leaving or (looked and (due or until_ns is None)):
                 return
-            wake_ns = self._next_ping_ns if self._next_ping_ns else now_ns + _HANDSHAKE_NS
+            wake_ns = self._next_ping_ns or now_ns + _HANDSHAKE_NS
             if until_ns is not None:
                 wake_ns = min(wake_ns, until_ns)
-            if self._look(wake_ns - now_ns) and until_ns is None:
-                self._send_replies()
-                return
+            looked = self._look(wake_ns - now_ns) or due or until_ns is not None
 
     def _look(self, timeout_ns: int) -> bool:
         """Wait for the client or the stop; take what came."""
@@ -295,34 +296,45 @@ class Connection:
         if config.faults.huge_bytes and not config.faults.silent:
             batch.add(_huge(config.faults.huge_bytes), monotonic_ns())
         for message in source:
+            if config.messages is not None and self.summary.messages + len(batch) >= config.messages:
+                break
             planned_ns = pace.planned_ns(message.time_ns)
             now_ns = monotonic_ns()
             if planned_ns is None:
                 planned_ns = now_ns
             elif config.shared_clock and planned_ns < joined_ns:
                 continue
+            # Made before the wait, so that only the sending is left to do when it is over.
+            prepared = self._prepared(message, planned_ns)
+            changes = self._subscription.changes
             if planned_ns > now_ns or now_ns - self._polled_ns > _POLL_NS:
                 self._wait(planned_ns)
             while config.speed is None and not (self._subscription.active or self._leaving):
                 self._wait(None)
             if self._leaving:
                 break
-            if not self._subscription.selects(message.stream):
+            body = prepared if changes == self._subscription.changes else self._prepared(message, planned_ns)
+            if body is None:
                 continue
-            # Event times follow the realtime clock, at the planned moment.
-            send_ns = time_ns() - monotonic_ns() + planned_ns
-            body = stamped(message, config.event_times, send_ns, config.exchange_delay_ns)
-            if self._subscription.combined and message.stream:
-                body = b'{"stream":"%b","data":%b}' % (message.stream.encode(), body)
             self._misbehave(batch)
             batch.add(body, planned_ns)
-            if config.messages is not None and self.summary.messages + len(batch) >= config.messages:
-                break
         batch.send()
         self._misbehave(batch)
         self._send_replies()
         while not self._leaving and (config.at_end is AtEnd.HOLD or config.faults.silent):
             self._wait(None)
+
+    def _prepared(self, message: Message, planned_ns: int) -> bytes | None:
+        """The bytes to send at a monotonic time; None where nobody has subscribed to them."""
+        if not self._subscription.selects(message.stream):
+            return None
+        config = self._config
+        # Event times follow the realtime clock, at the planned moment.
+        send_ns = time_ns() - monotonic_ns() + planned_ns
+        body = stamped(message, config.event_times, send_ns, config.exchange_delay_ns)
+        if self._subscription.combined and message.stream:
+            return b'{"stream":"%b","data":%b}' % (message.stream.encode(), body)
+        return body
 
     def _finish(self) -> None:
         """Close as RFC 6455, 7.1.1 has it: Close sent and received, the server ends TCP first, the client follows."""
@@ -330,7 +342,7 @@ class Connection:
         self._stop_by_ns = by_ns
         self._close(1000, "")
         self._send_replies()
-        waits = self._protocol.close_sent is not None
+        waits = self._protocol.close_sent is not None and self._protocol.parser_exc is None
         while waits and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
             self._look(by_ns - monotonic_ns())
         # The client has its messages and its Close; that it resets the connection now instead of ending it is no news.

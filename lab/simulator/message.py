@@ -9,16 +9,21 @@ from typing import NamedTuple
 
 from tickpath.lab.simulator.config import EventTimes
 
-_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:\s*)?|[{}\[\]]')
-_DIGITS = re.compile(rb"\d{13}(?:\d{3})?(?!\d)")
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+# One member of an object: its name, and its value where that is neither object nor array.
+_MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:\s*(?:(" + _STRING + rb"|[^\s\"{}\[\],]+)\s*,?|(?=[{\[]))", re.DOTALL)
+_STRUCTURE = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_SEPARATOR = re.compile(rb"\s*,?")
+_DIGITS = re.compile(rb"\d{13}(?:\d{3})?")
 # Years of four digits that stay so when they are moved.
 _ISO = re.compile(rb'"((?:19[7-9]|20\d|21\d)\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})Z"')
 _EPOCH = datetime(1970, 1, 1)
+_NAMES = (b'"E"', b'"time"', b'"T"')  # the reference first
 _UNIT_NS = {13: 1_000_000, 16: 1_000}
 
 
 class TimeField(NamedTuple):
-    """A time in a message's bytes: `[begin, end)` without quotes, its value and unit (1000 ns for ISO text)."""
+    """A time in a message's bytes: quoted name, `[begin, end)` without quotes, value, unit (1000 ns for ISO text)."""
 
     name: bytes
     begin: int
@@ -48,39 +53,50 @@ def find_times(body: bytes) -> tuple[TimeField, ...]:
     `E` and `T` count where they have 13 digits (milliseconds) or 16 (microseconds), `time` where it is ISO text.
     """
     found: list[TimeField] = []
+    position = body.find(b"{") + 1
+    while position and (member := _MEMBER.match(body, position)):
+        position = member.end()
+        name, value = member.groups()
+        if value is None:
+            position = _past(body, position)
+        elif name in _NAMES and (field := _time(name, value, member.start(2))):
+            found.append(field)
+            if len(found) == 2:
+                break
+    found.sort(key=lambda field: _NAMES.index(field.name))
+    return tuple(found)
+
+
+def _past(body: bytes, position: int) -> int:
+    """The position past the object or array that begins here, and past its comma."""
     depth = 0
-    position = 0
-    while match := _TOKEN.search(body, position):
-        position = match.end()
-        opening = match[0][:1]
-        if opening in b"{[":
+    while token := _STRUCTURE.search(body, position):
+        position = token.end()
+        mark = body[token.start()]
+        if mark in b"{[":
             depth += 1
-        elif opening in b"}]":
+        elif mark in b"}]":
             depth -= 1
-        elif depth == 1 and match[2] is not None and match[1] in (b"E", b"T", b"time"):
-            field = _time_at(match[1], body, position)
-            if field is not None:
-                found.append(field)
-                position = field.end
-                if len(found) == 2:
-                    break
-    return tuple(sorted(found, key=lambda field: (b"E", b"time", b"T").index(field.name)))
+            if depth == 0:
+                break
+    separator = _SEPARATOR.match(body, position)
+    return separator.end() if separator else position
 
 
-def _time_at(name: bytes, body: bytes, position: int) -> TimeField | None:
-    if name != b"time":
-        number = _DIGITS.match(body, position)
-        if number is None:
+def _time(name: bytes, value: bytes, begin: int) -> TimeField | None:
+    if name != b'"time"':
+        unit_ns = _UNIT_NS.get(len(value))
+        if unit_ns is None or not _DIGITS.fullmatch(value):
             return None
-        return TimeField(name, number.start(), number.end(), int(number[0]), _UNIT_NS[len(number[0])], False)
-    text = _ISO.match(body, position)
+        return TimeField(name, begin, begin + len(value), int(value), unit_ns, False)
+    text = _ISO.fullmatch(value)
     if text is None:
         return None
     try:
         since = datetime.fromisoformat(text[1].decode()) - _EPOCH
     except ValueError:
         return None
-    return TimeField(name, text.start(1), text.end(1) + 1, since // timedelta(microseconds=1), 1_000, True)
+    return TimeField(name, begin + 1, begin + len(value) - 1, since // timedelta(microseconds=1), 1_000, True)
 
 
 def stamped(message: Message, mode: EventTimes, send_ns: int, exchange_delay_ns: int) -> bytes:

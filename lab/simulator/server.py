@@ -28,7 +28,7 @@ from tickpath.lab.simulator.truth import ConnectionSummary, Sent, Summary, Truth
 
 log = structlog.get_logger(__name__)
 
-_HOUSEKEEPING_S = 1.0
+_HOUSEKEEPING_S = 0.2
 # select(2) cannot watch descriptors beyond this.
 _DESCRIPTOR_LIMIT = 1024
 
@@ -43,7 +43,8 @@ class Simulator:
         self.config = config or SimulatorConfig()
         self.ended = threading.Event()
         """Set when the duration is over or the asked-for number of connections has ended."""
-        self._connections: list[Connection] = []
+        self._summaries: list[ConnectionSummary] = []
+        self._own_threads: list[threading.Thread] = []
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
         self._tls: TlsServer | None = None
@@ -61,19 +62,21 @@ class Simulator:
             self._playback = self._prepare()
             self._tls = TlsServer(config) if config.tls else None
             self._listener = _listen(config.host, config.port)
+            self.port = int(self._listener.getsockname()[1])
+            self._write_status()
         except BaseException:
             os.close(self._stop_reader)
             os.close(self._stop_writer)
             self._truth.close()
             if self._tls:
                 self._tls.close()
+            if self._listener:
+                self._listener.close()
             raise
-        self.port = int(self._listener.getsockname()[1])
-        self._write_status()
         for target in (self._accept, self._keep_house):
             thread = threading.Thread(target=target, name=f"simulator-{target.__name__}", daemon=True)
             thread.start()
-            self._threads.append(thread)
+            self._own_threads.append(thread)
         return self
 
     def stop(self) -> None:
@@ -83,15 +86,17 @@ class Simulator:
         self._stopped = True
         # Every thread watches the reading end, which says end-of-file from now on.
         os.close(self._stop_writer)
-        for thread in self._threads:
+        for thread in self._own_threads:
+            thread.join()
+        for thread in self._threads:  # no more are added now
             thread.join()
         self._listener.close()
         os.close(self._stop_reader)
         self._truth.close()
         self.ended.set()
-        self._write_status()
         if self._tls:
             self._tls.close()
+        self._write_status()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -122,12 +127,12 @@ class Simulator:
     @property
     def sent(self) -> int:
         """Messages sent on all connections so far."""
-        return sum(connection.summary.messages for connection in self._connections)
+        return sum(summary.messages for summary in self._summaries)
 
     @property
     def connections(self) -> list[ConnectionSummary]:
         """One summary per connection that was accepted, in that order."""
-        return [connection.summary for connection in self._connections]
+        return list(self._summaries)
 
     @property
     def log(self) -> list[Sent]:
@@ -146,6 +151,7 @@ class Simulator:
             messages=sum(summary.messages for summary in summaries),
             bytes=sum(summary.bytes for summary in summaries),
             ended=self._stopped,
+            log_lost=self._truth.lost,
         )
 
     # --- inside ---
@@ -201,29 +207,34 @@ class Simulator:
             sock.close()
             return
         try:
-            connection = Connection(len(self._connections), sock, self._transport(), self._playback)
+            connection = Connection(len(self._summaries), sock, self._transport(), self._playback)
         except OSError:  # gone before it was looked at
             sock.close()
             return
-        self._connections.append(connection)
-        thread = threading.Thread(target=connection.run, name=f"simulator-{len(self._connections)}", daemon=True)
-        self._threads.append(thread)
+        name = f"simulator-{connection.summary.connection}"
+        thread = threading.Thread(target=connection.run, name=name, daemon=True)
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        self._summaries.append(connection.summary)
         thread.start()
 
     def _keep_house(self) -> None:
         until_ns: int | None = None
         while True:
-            readable, _, _ = select.select([self._stop_reader], (), (), _HOUSEKEEPING_S / 10)
+            readable, _, _ = select.select([self._stop_reader], (), (), _HOUSEKEEPING_S)
             if readable:
                 return
             now_ns = monotonic_ns()
             if until_ns is None and self.config.duration_ns is not None and self._playback.subscribed.is_set():
                 until_ns = now_ns + self.config.duration_ns
-            over = sum(connection.summary.closed is not None for connection in self._connections)
+            over = sum(summary.closed is not None for summary in self._summaries)
             enough = self.config.connections is not None and over >= self.config.connections
             if enough or (until_ns is not None and now_ns >= until_ns):
                 self.ended.set()
-            self._write_status()
+            self._truth.flush()
+            try:
+                self._write_status()
+            except TickpathError as error:
+                log.warning(str(error))
 
     def _write_status(self) -> None:
         path = self.config.status

@@ -33,6 +33,8 @@ class Subscription:
         self.names: list[str] = list(address.streams)
         # Coinbase's subscribe names products and channels; its messages carry no stream name to select by.
         self.everything = False
+        self.changes = 0
+        """Requests that were carried out: as long as it stays, so does what is selected and how it is wrapped."""
         self._class = address.usdm_class
         self._known = {name: _parts(name) for name in known}
         self._selected: frozenset[str] = frozenset()
@@ -63,6 +65,7 @@ class Subscription:
             asked = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _RequestError(3, f"Invalid JSON: {error}") from None
+        self.changes += 1
         if not isinstance(asked, dict):
             raise _RequestError(2, "Invalid request: it must be a JSON object")
         if asked.get("type") in ("subscribe", "unsubscribe"):

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import threading
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
+import structlog
 
 from tickpath.errors import TickpathError
+
+log = structlog.get_logger(__name__)
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
@@ -63,21 +66,31 @@ class Summary(msgspec.Struct):
     messages: int
     bytes: int
     ended: bool
+    log_lost: int
+    """Messages that were sent and could not be written to the log file."""
+
+
+_FLUSH_LINES = 512
 
 
 class TruthLog:
-    """Takes the entries of all connections; writes them to a file, keeps them, or both."""
+    """Takes the entries of all connections; writes them to a file, keeps them, or both.
+
+    `lost` counts the entries that the file did not take.
+    """
 
     def __init__(self, path: Path | None, *, keep: bool) -> None:
         self.wanted = keep or path is not None
         self.kept: list[Sent] = []
+        self.lost = 0
         self._keep = keep
         self._lock = threading.Lock()
         self._encoder = msgspec.json.Encoder()
-        self._file: BinaryIO | None = None
+        self._lines: list[bytes] = []
+        self._file: FileIO | None = None
         if path is not None:
             try:
-                self._file = path.open("wb")
+                self._file = FileIO(path, "wb")
             except OSError as error:
                 raise TickpathError(f"cannot write the log {path}: {error.strerror}") from error
 
@@ -88,17 +101,32 @@ class TruthLog:
         if self._file is not None:
             line = self._encoder.encode(entry) + b"\n"
             with self._lock:
-                self._file.write(line)
+                self._lines.append(line)
+                if len(self._lines) >= _FLUSH_LINES:
+                    self._write()
 
     def flush(self) -> None:
         """What was added so far is in the file."""
-        if self._file is not None:
-            with self._lock:
-                self._file.flush()
+        with self._lock:
+            self._write()
 
     def close(self) -> None:
         """No more is added."""
-        if self._file is not None:
-            with self._lock:
+        with self._lock:
+            self._write()
+            if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if self._file is None or not lines:
+            return
+        data = b"".join(lines)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            if not self.lost:
+                log.warning("the log of messages cannot be written", reason=error.strerror)
+            self.lost += len(lines)

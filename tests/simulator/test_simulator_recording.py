@@ -95,11 +95,11 @@ json_values = leaves | st.lists(leaves, max_size=2) | st.dictionaries(st.sampled
 def test_times_are_found_at_the_top_level_only(value: dict[str, object]) -> None:
     body = json.dumps(value, ensure_ascii=False).encode()
     wanted = {
-        name.encode(): value[name]
+        b'"%b"' % name.encode(): value[name]
         for name in ("E", "T")
         if isinstance(value.get(name), int) and len(str(value[name])) in (13, 16) and value[name] is not True
     }
-    found = {field.name: field.value for field in find_times(body) if field.name != b"time"}
+    found = {field.name: field.value for field in find_times(body) if field.name != b'"time"'}
     assert found == wanted
     for field in find_times(body):
         assert body[field.begin : field.end] == str(field.value).encode()

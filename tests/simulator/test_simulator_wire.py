@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -183,7 +186,9 @@ def test_websockets_reads_everything(recording: Path, shape: Shape) -> None:
 
 def test_compression_is_not_offered(recording: Path) -> None:
     with Simulator(_config(recording)) as simulator, connect(simulator.url + PUBLIC) as client:
-        assert "Sec-WebSocket-Extensions" not in (client.response.headers if client.response else {})
+        assert client.response is not None
+        assert "Sec-WebSocket-Extensions" not in client.response.headers
+        assert list(client)
 
 
 def test_pings_are_sent_and_pongs_checked(recording: Path) -> None:
@@ -417,16 +422,17 @@ def test_coinbase_is_replayed_after_its_subscribe(real_data: Path) -> None:
     ]
 
 
-def test_the_real_usdm_recording_goes_over_the_wire_unharmed(real_data: Path) -> None:
-    path = real_data / "binance-usdm-btcusdt-20240808.ws.gz"
-    with Simulator(_config(path, tls="1.3", messages=5000, event_times=EventTimes.ORIGINAL)) as simulator:
-        heard = _hear(simulator)
-    wanted = [
-        b'{"stream":"%b","data":%b}' % (m.stream.encode(), m.body) if m.stream else m.body
-        for m in Recording.read(path).messages
-        if "trade" not in m.stream
-    ]
-    assert [payload for _, _, payload in heard.messages] == wanted[:5000]
+@pytest.mark.parametrize("tls", [None, "1.3"])
+def test_a_real_recording_goes_over_the_wire_unharmed(real_data: Path, tls: str | None) -> None:
+    path = real_data / "binance-coinm-20210722.ws.txt"
+    messages = Recording.read(path).messages
+    wanted = [b'{"stream":"%b","data":%b}' % (m.stream.encode(), m.body) for m in messages]
+    with Simulator(_config(path, tls=tls, event_times=EventTimes.ORIGINAL)) as simulator:
+        heard = _hear(simulator, "/stream?streams=" + "/".join({message.stream for message in messages}))
+    assert [payload for _, _, payload in heard.messages] == wanted
+    # As recorded, to the byte.
+    lines = path.read_bytes().splitlines()[1:]
+    assert [line.partition(b": ")[2] for line in lines] == wanted
     _assert_log_is_exact(simulator, heard)
 
 
@@ -445,3 +451,77 @@ def test_the_real_usdm_recording_goes_over_the_wire_unharmed(real_data: Path) ->
 def test_contradictions_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         dataclasses.replace(SimulatorConfig(venue=Venue.USDM), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tls", [None, "1.3"])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"",
+        b"\x00" * 100,
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /public/ws HTTP/1.1\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+    ],
+)
+def test_what_is_no_handshake_ends_its_connection_alone(recording: Path, tls: str | None, noise: bytes) -> None:
+    with Simulator(_config(recording, tls=tls, messages=5)) as simulator:
+        with socket.create_connection(("127.0.0.1", simulator.port), timeout=30) as sock:
+            sock.sendall(noise)
+            sock.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                while sock.recv(4096):
+                    pass
+        _await(lambda: simulator.connections[0].closed is not None)
+        assert len(_hear(simulator).messages) == 5
+
+
+def test_a_client_that_trusts_nobody_is_told_apart(recording: Path) -> None:
+    with Simulator(_config(recording, tls="1.3")) as simulator:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            websocket.create_connection(simulator.url + PUBLIC, timeout=30)
+        _await(lambda: simulator.connections[0].closed is not None)
+        assert "TLS" in (simulator.connections[0].closed or "")
+
+
+def test_an_unmasked_frame_is_a_protocol_error(recording: Path) -> None:
+    with Simulator(_config(recording, at_end=AtEnd.HOLD)) as simulator:
+        listener = Listener(simulator.port, "/public/ws")
+        while not listener.heard.response:
+            listener.read_some()
+        listener.send(b"\x81\x02hi")
+        heard = listener.read_all()
+        _await(lambda: simulator.connections[0].closed is not None)
+        assert "broke the protocol" in (simulator.connections[0].closed or "")
+    assert heard.frames == [0x8]
+
+
+@pytest.mark.parametrize("kind", KeyUpdate)
+def test_key_updates_are_records_of_their_own(recording: Path, kind: KeyUpdate) -> None:
+    def records(shape: Shape) -> int:
+        with Simulator(_config(recording, tls="1.3", messages=50, shape=shape)) as simulator:
+            heard = _hear(simulator, "/public/ws/btcusdt@bookTicker")
+        at = count = 0
+        while at < len(heard.stream):
+            at += 5 + int.from_bytes(heard.stream[at + 3 : at + 5], "big")
+            count += 1
+        return count
+
+    assert records(Shape(key_update=kind, key_update_every=10)) == records(Shape()) + 5
+
+
+def test_a_log_that_cannot_be_written_is_counted(recording: Path) -> None:
+    with Simulator(_config(recording, messages=20, log=Path("/dev/full"))) as simulator:
+        assert len(_hear(simulator).messages) == 20
+    assert simulator.summary().log_lost == 20
+
+
+def test_nothing_is_left_behind(recording: Path) -> None:
+    before = set(Path("/proc/self/fd").iterdir()), threading.active_count()
+    with Simulator(_config(recording, tls="1.3", messages=5)) as simulator:
+        ca = simulator.ca_path
+        _hear(simulator)
+    assert ca is not None
+    assert not ca.exists()
+    assert (set(Path("/proc/self/fd").iterdir()), threading.active_count()) == before
