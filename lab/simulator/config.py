@@ -118,6 +118,8 @@ class Faults:
             value = getattr(self, name)
             if value is not None:
                 _at_least(name, value, 0)
+        if self.huge_bytes:
+            _at_least("huge_bytes", self.huge_bytes, 64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import select
 import socket
-import struct
-import termios
-import time
-from collections import deque
 from http import HTTPStatus
 from time import monotonic_ns, time_ns
 
@@ -25,13 +20,15 @@ from tickpath.errors import InputError
 from tickpath.lab.simulator import frames
 from tickpath.lab.simulator.address import Address, Refusal, read_address
 from tickpath.lab.simulator.batch import Batch
-from tickpath.lab.simulator.config import AtEnd, Garbage
+from tickpath.lab.simulator.config import AtEnd
+from tickpath.lab.simulator.keep_alive import KeepAlive
 from tickpath.lab.simulator.message import Message, stamped
+from tickpath.lab.simulator.misbehaviour import Misbehaviour
 from tickpath.lab.simulator.playback import Playback
 from tickpath.lab.simulator.subscription import Subscription
 from tickpath.lab.simulator.transport import Transport
 from tickpath.lab.simulator.truth import ConnectionSummary
-from tickpath.lab.simulator.wire import Wire
+from tickpath.lab.simulator.wire import EndedError, Wire
 
 log = structlog.get_logger(__name__)
 
@@ -39,15 +36,7 @@ _HANDSHAKE_NS = 10_000_000_000
 # In a burst, or at full speed, requests and pongs are looked for this often.
 _POLL_NS = 5_000_000
 _PARTING_NS = 300_000_000
-_MISSED_PINGS = 3
 _PR_SET_TIMERSLACK = 29
-_NO_FRAME = b"\xff" * 16  # reserved bits and a reserved opcode
-_NO_RECORD = b"\x00" * 16
-_NO_JSON = b'{"e":"trade","E":'
-
-
-class _EndedError(Exception):
-    """The connection is over; its text says why."""
 
 
 class Connection:
@@ -61,14 +50,11 @@ class Connection:
         self._subscription = Subscription(Address((), False), ())
         self._replies: list[bytes] = []  # plain control frames and answers: sent between messages, never inside one
         self._request_parts: list[bytes] = []
-        self._pings: deque[tuple[bytes, int]] = deque()
-        self._ping_number = 0
-        self._next_ping_ns = 0
         self._polled_ns = 0
         self._stop_by_ns: int | None = None
         self._leaving: str | None = None
-        self._garbage_sent = False
         self.summary = ConnectionSummary(number, sock.getpeername()[1], monotonic_ns())
+        self._pings = KeepAlive(playback.ping_interval_ns, self.summary)
         self._wire = Wire(sock, transport, self.summary, self._blocked)
 
     def run(self) -> None:
@@ -77,16 +63,19 @@ class Connection:
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reason = "the simulator failed"
         try:
             if self._handshake():
                 self._play()
             self._leaving = self._leaving or "the replay ended"
             self._finish()
             reason = self._leaving
-        except _EndedError as ended:
+        except EndedError as ended:
             reason = str(ended)
         except InputError as error:
             reason = f"the client broke the protocol: {error}"
+            with contextlib.suppress(OSError, EndedError):
+                self._wire.flush()  # TLS's alert tells the client
         except OSError as error:
             reason = f"the TCP connection ended: {error.strerror}"
         finally:
@@ -111,7 +100,7 @@ class Connection:
                 break
             left_ns = by_ns - monotonic_ns()
             if left_ns <= 0:
-                raise _EndedError("no WebSocket handshake came")
+                raise EndedError("no WebSocket handshake came")
             self._look(left_ns)
             self._send_replies()
         if self._protocol.state is State.OPEN:
@@ -131,7 +120,6 @@ class Connection:
         else:
             response = self._protocol.accept(request)
             self._subscription = Subscription(address, self._playback.streams)
-            self._next_ping_ns = monotonic_ns() + self._playback.ping_interval_ns
             self._tell_unserved()
         log.info(
             "connection",
@@ -157,7 +145,7 @@ class Connection:
         except BlockingIOError:
             return
         if not data:
-            raise _EndedError(self._leaving or "the client ended the TCP connection")
+            raise EndedError(self._leaving or "the client ended the TCP connection")
         try:
             plain = self._wire.transport.open(data)
         finally:
@@ -181,7 +169,7 @@ class Connection:
 
     def _take_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PONG:
-            self._take_pong(bytes(frame.data))
+            self._pings.take_pong(bytes(frame.data))
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             self._request_parts.append(bytes(frame.data))
             if frame.fin:
@@ -193,53 +181,32 @@ class Connection:
                     self._replies.append(frames.text(reply))
                 self._tell_unserved()
 
-    def _take_pong(self, payload: bytes) -> None:
-        # A pong answers its ping and those before it (RFC 6455, 5.5.3).
-        position = next((at for at, ping in enumerate(self._pings) if ping[0] == payload), None)
-        if position is None:
-            self.summary.unknown_pongs += 1
-            return
-        self.summary.pongs += 1
-        for _ in range(position + 1):
-            self._pings.popleft()
-
-    def _ping(self) -> bytes:
-        # The venue's payload is the time in milliseconds; ours never repeats.
-        self._ping_number = max(self._ping_number + 1, time_ns() // 1_000_000)
-        payload = b"%d" % self._ping_number
-        self._pings.append((payload, monotonic_ns()))
-        self.summary.pings += 1
-        return frames.ping(payload)
-
     def _keep_alive(self, now_ns: int) -> None:
-        if self._protocol.state is not State.OPEN or self._leaving or now_ns < self._next_ping_ns:
+        if self._protocol.state is not State.OPEN or self._leaving:
             return
-        interval_ns = self._playback.ping_interval_ns
-        if self._pings and now_ns - self._pings[0][1] >= _MISSED_PINGS * interval_ns:
+        if self._pings.given_up(now_ns):
             self._leaving = "pings stayed unanswered"
             self._close(1008, "Pong timeout")
-            return
-        self._next_ping_ns = now_ns + interval_ns
-        self._replies.append(self._ping())
+        elif ping := self._pings.due(now_ns):
+            self._replies.append(ping)
 
     # --- waiting ---
 
     def _wait(self, until_ns: int | None) -> None:
         """Serve the client until a monotonic time, or (None) until something happened."""
-        looked = False
-        while True:
+        while not self._leaving:
             now_ns = monotonic_ns()
             self._polled_ns = now_ns
             self._keep_alive(now_ns)
-            if self._replies:
-                self._send_replies()
-            due = until_ns is not None and now_ns >= until_ns
-            if self._leaving or (looked and (due or until_ns is None)):
-                return
-            wake_ns = self._next_ping_ns or now_ns + _HANDSHAKE_NS
-            if until_ns is not None:
-                wake_ns = min(wake_ns, until_ns)
-            looked = self._look(wake_ns - now_ns) or due or until_ns is not None
+            self._send_replies()
+            wake_ns = self._pings.next_ns if until_ns is None else min(self._pings.next_ns, until_ns)
+            happened = self._look(wake_ns - now_ns)
+            if until_ns is None:
+                if happened:
+                    break
+            elif monotonic_ns() >= until_ns:
+                return  # the replies have time, the message has not
+        self._send_replies()
 
     def _look(self, timeout_ns: int) -> bool:
         """Wait for the client or the stop; take what came."""
@@ -255,7 +222,7 @@ class Connection:
         if self._stop_by_ns is not None:
             timeout_ns = self._stop_by_ns - monotonic_ns()
             if timeout_ns <= 0:
-                raise _EndedError("the simulator stops; the client took no more bytes")
+                raise EndedError("the simulator stops; the client took no more bytes")
         readable, _, _ = select.select(self._watched(), (self._sock,), (), timeout_ns / 1e9)
         self._see_stop(readable)
         if self._sock in readable:
@@ -291,10 +258,11 @@ class Connection:
         playback.subscribed.set()
         pace = playback.pace()
         joined_ns = pace.start()
-        batch = Batch(self._wire, config.shape, playback.truth, self._ping)
+        batch = Batch(self._wire, config.shape, playback.truth, self._pings.ping)
+        misbehaviour = Misbehaviour(config.faults, self._sock, self._wire, config.linger_ns)
         source = iter(()) if config.faults.silent else playback.messages()
-        if config.faults.huge_bytes and not config.faults.silent:
-            batch.add(_huge(config.faults.huge_bytes), monotonic_ns())
+        if not config.faults.silent:
+            misbehaviour.first(batch)
         for message in source:
             if config.messages is not None and self.summary.messages + len(batch) >= config.messages:
                 break
@@ -316,10 +284,11 @@ class Connection:
             body = prepared if changes == self._subscription.changes else self._prepared(message, planned_ns)
             if body is None:
                 continue
-            self._misbehave(batch)
+            misbehaviour.next(batch)
             batch.add(body, planned_ns)
-        batch.send()
-        self._misbehave(batch)
+        if self._protocol.state is State.OPEN:  # no message follows a Close
+            batch.send()
+            misbehaviour.next(batch)
         self._send_replies()
         while not self._leaving and (config.at_end is AtEnd.HOLD or config.faults.silent):
             self._wait(None)
@@ -358,39 +327,3 @@ class Connection:
         while (left_ns := by_ns - monotonic_ns()) > 0:
             if select.select([self._sock], (), (), left_ns / 1e9)[0] and not self._sock.recv(1 << 16):
                 return
-
-    def _misbehave(self, batch: Batch) -> None:
-        """Carry out the fault whose turn has come. Raises _EndedError when nothing can follow it."""
-        faults = self._config.faults
-        sent = self.summary.messages + len(batch)
-        if faults.garbage_after == sent and not self._garbage_sent:
-            self._garbage_sent = True
-            batch.send()
-            self._send_replies()
-            if faults.garbage is Garbage.JSON:
-                batch.add(_NO_JSON, monotonic_ns())
-                return
-            self._wire.push(_NO_RECORD if faults.garbage is Garbage.TLS else self._wire.transport.seal(_NO_FRAME))
-            self._wire.flush()
-            self._drain()
-            raise _EndedError("garbage was sent, as the simulator was told")
-        if faults.abort_after is not None and sent >= faults.abort_after:
-            batch.send()
-            self._drain()
-            # A close with zero linger time sends RST instead of FIN (socket(7), SO_LINGER).
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            raise _EndedError("the connection was reset, as the simulator was told")
-
-    def _drain(self) -> None:
-        """Wait until the client's kernel has acknowledged all bytes."""
-        by_ns = monotonic_ns() + self._config.linger_ns
-        while monotonic_ns() < by_ns:
-            unacknowledged = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)))[0]
-            if unacknowledged == 0:
-                return
-            time.sleep(0.001)
-
-
-def _huge(size_bytes: int) -> bytes:
-    head, tail = b'{"e":"trade","E":%d,"x":"' % (time_ns() // 1_000_000), b'"}'
-    return head + b"x" * (size_bytes - len(head) - len(tail)) + tail

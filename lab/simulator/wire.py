@@ -11,6 +11,10 @@ from tickpath.lab.simulator.transport import Transport
 from tickpath.lab.simulator.truth import ConnectionSummary
 
 
+class EndedError(Exception):
+    """The connection is over; its text says why."""
+
+
 class Wire:
     """`blocked` is called when the socket takes no more; it returns when trying again makes sense, or raises."""
 

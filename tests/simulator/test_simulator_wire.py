@@ -131,11 +131,11 @@ def test_one_send_of_many_records(recording: Path) -> None:
 
 @pytest.mark.parametrize("tls", TLS)
 def test_split_messages_arrive_in_parts(recording: Path, tls: str | None) -> None:
-    shape = Shape(split=4, split_pause_ns=2_000_000)
+    shape = Shape(split=4, split_pause_ns=5_000_000)
     with Simulator(_config(recording, tls=tls, messages=10, shape=shape)) as simulator:
         heard = _hear(simulator, "/public/ws/btcusdt@bookTicker")
-    # The handshake came in chunks too; without pauses ten messages come in a few.
-    assert len(heard.chunks) > 25
+    # Without pauses ten messages come in a few; with them a slow reader may still find two parts at once.
+    assert len(heard.chunks) > 15
     if tls:
         assert len(heard.records) >= 40
 
@@ -390,12 +390,11 @@ def test_a_client_that_stops_reading_does_not_hold_up_the_stop(recording: Path) 
     with Simulator(config) as simulator:
         listener = Listener(simulator.port, PUBLIC)
         listener.read_messages(1)
-        size = -1
+        sizes = [-1] * 30
 
         def stuck() -> bool:
-            nonlocal size
-            before, size = size, simulator.connections[0].bytes
-            return before == size
+            sizes.append(simulator.connections[0].bytes)
+            return len(set(sizes[-30:])) == 1
 
         _await(stuck)
     assert simulator.connections[0].closed == "the simulator stops; the client took no more bytes"
