@@ -150,7 +150,8 @@ class SimulatorConfig:
     """Connections after whose end the simulator ends."""
     at_end: AtEnd = AtEnd.CLOSE
     shared_clock: bool = False
-    """One clock for all connections: a later one joins at the position that the first has reached."""
+    """One clock for all connections: a later one joins at the position that the first has reached.
+    At full speed there is no clock, and every connection gets everything."""
     ping_interval_ns: int | None = None
     """None: the venue's. A connection whose pings stay unanswered for three intervals is closed."""
     linger_ns: int = 5_000_000_000
@@ -181,8 +182,6 @@ class SimulatorConfig:
             value = getattr(self, name)
             if value is not None:
                 _at_least(name, value, 1)
-        if self.shared_clock and self.speed is None:
-            raise ConfigError("shared_clock needs a pace: give a speed other than max")
         _at_least("exchange_delay_ns", self.exchange_delay_ns, 0)
         _at_least("linger_ns", self.linger_ns, 0)
 

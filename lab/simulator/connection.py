@@ -315,7 +315,7 @@ class Connection:
         while waits and self._protocol.close_rcvd is None and monotonic_ns() < by_ns:
             self._look(by_ns - monotonic_ns())
         # The client has its messages and its Close; that it resets the connection now instead of ending it is no news.
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             # One that has answered our Close has read everything; some clients then keep the socket open all the same.
             self._part(min(by_ns, monotonic_ns() + _PARTING_NS) if self._protocol.close_rcvd else by_ns)
 

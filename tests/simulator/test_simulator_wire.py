@@ -443,7 +443,6 @@ def test_a_real_recording_goes_over_the_wire_unharmed(real_data: Path, tls: str 
         ({"speed": 0}, "speed"),
         ({"port": 70000}, "port"),
         ({"messages": 0}, "messages"),
-        ({"speed": None, "shared_clock": True}, "shared_clock"),
         ({"tls": "1.1"}, "1.2 and 1.3"),
     ],
 )
