@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import select
 import socket
@@ -16,7 +17,7 @@ from typing import Self
 import msgspec
 import structlog
 
-from tickpath.errors import ConfigError, InputError, PermissionMissingError, TickpathError
+from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
 from tickpath.lab.simulator.config import SimulatorConfig, Venue
 from tickpath.lab.simulator.connection import Connection
 from tickpath.lab.simulator.generator import START_NS, Generator
@@ -251,10 +252,12 @@ class Simulator:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=128)
-    except socket.gaierror as error:
-        raise InputError(f"{host} is no address of this host: {error.strerror}") from error
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ConfigError(f"{host} is no IP address to listen on: give one of this host's, e.g. 127.0.0.1") from None
+    try:
+        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+        return socket.create_server((str(address), port), family=family, backlog=128)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
