@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,29 @@ def test_loopback_frames_are_seen_once_on_their_way_in(probes: Probes) -> None:
         assert (segments["source"] == Source.SW).all()
         assert len(reader.of(Kind.BYE)) == 1
         assert "event=stopped" in probe.said()
+
+
+@root
+@pytest.mark.parametrize("wire", ["loopback", "veth"])
+def test_each_stamp_lies_between_sending_and_receiving(wire: str, tmp_path: Path) -> None:
+    with Namespace() as peer, Namespace() as host:
+        veth(peer, host)
+        peer.address("veth0", "10.78.0.1/24")
+        host.address("veth0", "10.78.0.2/24")
+        where, address, interface = (host, "127.0.0.1", "lo") if wire == "loopback" else (peer, "10.78.0.1", "veth0")
+        truth = []
+        with listening(where, address) as listener, capturing(tmp_path, host, interface, listener) as capture:
+            with connected(listener, host) as (server, client):
+                for _ in range(50):
+                    before_ns = time.time_ns()
+                    server.send(b"x" * 300)
+                    assert len(client.recv(300, socket.MSG_WAITALL)) == 300
+                    truth.append((before_ns, time.time_ns()))
+            capture.stop()
+            segments = capture.reader.of(Kind.SEGMENT)
+        stamps = segments["time_ns"][segments["segment"]["length"] > 0]
+        assert len(stamps) == len(truth)
+        assert all(before <= stamp <= after for stamp, (before, after) in zip(stamps, truth, strict=True))
 
 
 @root

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -157,6 +158,25 @@ def test_connections_beyond_the_rows_are_counted_and_taken_when_one_comes_free(t
         row = capture.reader.ring.row(int(last["row"]))
         assert row is not None
         assert (row["local_port"], row["irs"]) == (2, 1)
+
+
+def test_connections_keep_their_rows_while_others_close(tap: Tap) -> None:
+    # As many as a small table takes, so that most share a chain of slots with others that go.
+    chance = random.Random(1)
+    ports = list(range(1, 33))
+    with tap.capture(rows=32).start() as capture:
+        for port in ports:
+            tap.deliver(ipv4(tcp("SA", port, local=port)))
+        opened = dict(zip(ports, capture.reader.wait(Kind.SEGMENT, 32)["row"], strict=True))
+        gone = set(chance.sample(ports, 20))
+        for port in gone:
+            tap.deliver(ipv4(tcp("RA", port + 1, local=port)))
+        closed = capture.reader.wait(Kind.CLOSED, 20)
+        assert set(closed["row"]) == {opened[port] for port in gone}
+        left = [port for port in ports if port not in gone]
+        for port in left:
+            tap.deliver(ipv4(tcp("PA", port + 1, b"x", local=port)))
+        assert list(capture.reader.wait(Kind.SEGMENT, 52 + len(left))["row"][52:]) == [opened[port] for port in left]
 
 
 def test_vlan_tags_options_and_extension_headers_change_nothing(tap: Tap) -> None:
