@@ -3,9 +3,9 @@
  * The wire probe's capture: an AF_PACKET socket's memory-mapped ring, read into SEGMENT records.
  *
  * TPACKET_V3, because of what the measured application would feel: packet taps run before TCP does, and a V2 ring wakes
- * its sleeping reader from there for every frame, a microsecond and more that the frame then waits. V3 wakes when a
- * block is full or TP_WIRE_RETIRE_MS have passed, from a timer. The stamps are taken before either and do not know of
- * it.
+ * its sleeping reader from there for every frame, which then waits (a 300-byte ping-pong on loopback, 8 us a round: 0.9
+ * us more with this ring, 4 to 7 us more with a V2 ring whose reader sleeps). V3 wakes when a block is full or
+ * TP_WIRE_RETIRE_MS have passed, from a timer. The stamps are taken before either and do not know of it.
  *
  * Functions return 0 or a negative errno unless they say otherwise.
  */

@@ -79,7 +79,7 @@ static void erase(struct tp_wire_flows *flows, uint32_t hole) {
 
 static void note(struct tp_wire_flows *flows, const struct tp_wire_flow *flow, enum tp_kind kind, int64_t at_ns) {
     struct tp_event event = {.kind = (uint8_t)kind, .clock = TP_CLOCK_MONOTONIC, .row = flow->row, .time_ns = at_ns};
-    if (kind == TP_KIND_CLOSED)
+    if (kind == TP_KIND_CLOSED && flow->has_irs)
         event.connection.bytes = flow->reached;
     tp_ring_write(flows->ring, &event);
 }
@@ -113,10 +113,8 @@ static void begin(struct tp_wire_flows *flows, struct tp_wire_flow *flow, const 
     struct tp_wire_tuple tuple = flow->tuple;
     *flow = (struct tp_wire_flow){.tuple = tuple, .used = true, .row = TP_ROW_NONE, .opened_ns = seen->at_ns};
     flow->has_irs = seen->tcp_flags & TCP_SYN;
-    if (flow->has_irs) {
-        flow->irs = seen->seq;
-        flow->next_seq = seen->seq + 1;
-    }
+    flow->irs = flow->has_irs ? seen->seq : 0;
+    flow->next_seq = seen->seq + flow->has_irs;
     open_row(flows, flow);
 }
 
@@ -142,12 +140,11 @@ uint32_t tp_wire_flows_see(struct tp_wire_flows *flows, const struct tp_wire_sig
     }
 
     flow->seen_ns = seen->at_ns;
-    if (flow->has_irs && !syn) {
-        int32_t ahead = (int32_t)(seen->seq + seen->length - flow->next_seq);
-        if (ahead > 0) {
-            flow->next_seq += (uint32_t)ahead;
-            flow->reached += (uint32_t)ahead;
-        }
+    int32_t ahead = syn || seen->length == 0 ? 0 : (int32_t)(seen->seq + seen->length - flow->next_seq);
+    if (ahead > 0) {
+        flow->next_seq += (uint32_t)ahead;
+        flow->reached += (uint32_t)ahead;
+        flow->ended_ns = 0; /* new bytes: an RST before was none that TCP took */
     }
     if (over && !flow->ended_ns)
         flow->ended_ns = seen->at_ns;

@@ -40,8 +40,8 @@ struct tp_wire_flow {
     bool has_irs;
     uint32_t row; /* TP_ROW_NONE: no row was free */
     uint32_t irs;
-    uint32_t next_seq; /* the highest sequence number seen, plus one; meaningless without has_irs */
-    uint64_t reached;  /* its stream offset */
+    uint32_t next_seq; /* of the byte after the furthest seen */
+    uint64_t reached;  /* its stream offset; without has_irs counted from the first frame seen */
     uint64_t refused;  /* value of `closed` of the table when a row was last refused */
     int64_t opened_ns;
     int64_t seen_ns;

@@ -351,6 +351,23 @@ def test_a_killed_probe_leaves_a_ring_that_its_successor_goes_on_with(probes: Pr
 
 
 @root
+def test_ctrl_c_stops_it_cleanly_and_its_thread_stays_on_its_processor(probes: Probes) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with Namespace() as host:
+        probe = probes.start(host, "--interface", "lo", "--cpu", str(cpu))
+        probe.ready()
+        reader = probes.reader("lo")
+        tasks = Path(f"/proc/{probe.process.pid}/task").iterdir()
+        assert {cpu} in [os.sched_getaffinity(int(task.name)) for task in tasks]
+        probe.process.send_signal(signal.SIGINT)
+        assert probe.process.wait(20) == 0
+        assert len(reader.of(Kind.BYE)) == 1
+        nowhere = probes.start(host, "--interface", "lo", "--cpu", "4000")
+        assert nowhere.process.wait(20) == 2
+        assert "cannot run on processor 4000" in nowhere.said()
+
+
+@root
 def test_a_second_probe_of_an_interface_is_refused(probes: Probes) -> None:
     with Namespace() as host:
         probes.start(host, "--interface", "lo").ready()

@@ -137,6 +137,17 @@ def test_fin_closes_the_row_after_what_is_sent_again(tap: Tap) -> None:
         assert closed["connection"]["bytes"] == 4
 
 
+def test_a_forged_reset_does_not_end_a_connection_that_goes_on(tap: Tap) -> None:
+    with tap.capture().start() as capture:
+        tap.deliver(ipv4(tcp("SA", 0)), ipv4(tcp("PA", 1, b"x")), ipv4(tcp("RA", 77)), ipv4(tcp("PA", 2, b"y")))
+        tap.deliver(ipv4(tcp("SA", 0, local=2)), ipv4(tcp("RA", 1, local=2)))
+        capture.reader.wait(Kind.CLOSED, 1)  # the other one's: by then the first would have been closed too
+        tap.deliver(ipv4(tcp("PA", 3, b"z")))
+        segments = capture.reader.wait(Kind.SEGMENT, 7)
+        assert len(capture.reader.of(Kind.CLOSED)) == 1
+        assert segments["row"][-1] == segments["row"][0]
+
+
 def test_what_opens_no_connection_is_recorded_without_a_row(tap: Tap) -> None:
     with tap.capture().start() as capture:
         tap.deliver(ipv4(tcp("RA", 0)), ipv4(tcp("A", 5)))
