@@ -243,7 +243,7 @@ enum tp_counter {
     TP_COUNT_FRAMES_DROPPED = 9,    /* wire: dropped by the kernel before the probe saw them */
     TP_COUNT_FRAMES_MALFORMED = 10, /* wire: not parsed */
     TP_COUNT_FRAMES_FRAGMENT = 11,  /* wire: IP fragments, which carry no whole TCP header or segment */
-    TP_COUNT_FRAMES_UNSTAMPED = 12, /* wire: the kernel gave no stamp */
+    TP_COUNT_FRAMES_UNSTAMPED = 12, /* wire: recorded, but stamped only when the packet tap ran (loopback, veth) */
     TP_COUNT_ROWS_EXHAUSTED = 13,   /* connections that found no free row */
     TP_COUNT_PROTOCOL_ERRORS = 14,  /* feed: connections ended by what the peer sent */
     TP_COUNT_INTERFACE_LOST = 15,   /* wire: the interface went down or away; what came meanwhile is not known */
