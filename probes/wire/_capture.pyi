@@ -8,24 +8,16 @@ SNAP_BYTES: int
 """What is kept of a frame: all headers, hardly any payload."""
 
 class Capture:
-    """AF_PACKET on one interface, written to one ring. Made anywhere, used by one thread; `ring` stays the caller's."""
+    """AF_PACKET on one interface, written to one ring. Made anywhere, used by one thread.
+
+    Opened first and given its ring then, so that whoever sees the ring may rely on frames being captured.
+    """
 
     interface: str
-    def __init__(
-        self,
-        ring: RingWriter,
-        interface: str,
-        ethernet: bytes,
-        bare: bytes,
-        selectors: Sequence[Selector],
-        *,
-        rows: int,
-        netns: int,
-    ) -> None:
-        """`ethernet`, `bare`: filters for frames that start with an Ethernet header, or with IP.
-
-        `rows`: how many the ring has. `netns`: inode.
-        """
+    def __init__(self, interface: str, ethernet: bytes, bare: bytes, selectors: Sequence[Selector]) -> None:
+        """`ethernet`, `bare`: filters for frames that start with an Ethernet header, or with IP."""
+    def write_to(self, ring: RingWriter, *, rows: int, netns: int) -> None:
+        """Give it its ring, once; it stays the caller's. `rows`: how many it has. `netns`: inode, for its rows."""
     def open(self, *, buffer_bytes: int, block_bytes: int, hardware: bool) -> None:
         """Open the socket, unless one is open on that interface. Connections seen so far stay known.
 

@@ -78,13 +78,11 @@ cdef class Capture:
     cdef int clock_fd
     cdef readonly str interface
 
-    def __cinit__(self, RingWriter ring not None, str interface not None, bytes ethernet not None, bytes bare not None, selectors,
-                  *, uint32_t rows, uint64_t netns):
+    def __cinit__(self, str interface not None, bytes ethernet not None, bytes bare not None, selectors):
         cdef Py_ssize_t i
         cdef bytes remote
         self.socket.fd = -1
         self.clock_fd = -1
-        self.ring = ring
         self.interface = interface
         self.ethernet = ethernet
         self.bare = bare
@@ -99,10 +97,8 @@ cdef class Capture:
                 if len(remote) != 16:
                     raise ValueError("a remote address has 16 bytes")
                 memcpy(self.selectors[i].remote, <const char *>remote, 16)
-        self.wire.ring = ring.raw()
         self.wire.selectors = self.selectors
         self.wire.selector_count = <uint32_t>len(selectors)
-        _check(tp_wire_flows_create(&self.wire.flows, self.wire.ring, rows, netns), "flow table")
         self.clock_fd = _check(tp_clock_watch_open(), "timerfd")
 
     def __dealloc__(self):
@@ -129,10 +125,17 @@ cdef class Capture:
         if error:
             raise OSError(-error, why.decode("utf-8", "replace"))
 
+    def write_to(self, RingWriter ring not None, *, uint32_t rows, uint64_t netns):
+        if self.ring is not None:
+            raise ValueError("the capture has its ring")
+        _check(tp_wire_flows_create(&self.wire.flows, ring.raw(), rows, netns), "flow table")
+        self.ring = ring
+        self.wire.ring = ring.raw()
+
     def run(self, int stop_fd):
         cdef int error
-        if self.socket.fd < 0:
-            raise ValueError("the capture is not open")
+        if self.socket.fd < 0 or self.ring is None:
+            raise ValueError("the capture is not open, or has no ring")
         with nogil:
             error = tp_wire_run(&self.wire, &self.socket, stop_fd, self.clock_fd)
         return -error

@@ -77,16 +77,16 @@ class InterfaceProbe:
         self._config = config
         self._cpu = cpu
         self._log = structlog.get_logger().bind(interface=interface)
-        self._ring = RingWriter(directory, f"wire-{interface}", "wire", capacity=config.capacity, rows=config.rows)
         self._capture = Capture(
-            self._ring,
             interface,
             compile_filter(selectors, ethernet=True, snap_bytes=SNAP_BYTES),
             compile_filter(selectors, ethernet=False, snap_bytes=SNAP_BYTES),
             selectors,
-            rows=config.rows,
-            netns=network_namespace(),
         )
+        # Before the ring is there to be seen: from then on frames are kept, if the interface is up.
+        self._unavailable()
+        self._ring = RingWriter(directory, f"wire-{interface}", "wire", capacity=config.capacity, rows=config.rows)
+        self._capture.write_to(self._ring, rows=config.rows, netns=network_namespace())
 
     def run(self, stop_fd: int) -> None:
         """Capture in the calling thread until `stop_fd` is readable. TickpathError: capturing can never work."""

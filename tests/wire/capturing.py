@@ -70,19 +70,17 @@ class Capturing:
         buffer_bytes: int = 1 << 20,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self._ring = RingWriter(directory, f"wire-{interface}", "wire", rows=rows)
-        self.reader = Reader(self._ring.path)
         self._capture = Capture(
-            self._ring,
             interface,
             compile_filter(selectors, ethernet=True, snap_bytes=SNAP_BYTES),
             compile_filter(selectors, ethernet=False, snap_bytes=SNAP_BYTES),
             selectors,
-            rows=rows,
-            netns=namespace.inode,
         )
         with namespace.entered():
             self._capture.open(buffer_bytes=buffer_bytes, block_bytes=block_bytes, hardware=False)
+        self._ring = RingWriter(directory, f"wire-{interface}", "wire", rows=rows)
+        self._capture.write_to(self._ring, rows=rows, netns=namespace.inode)
+        self.reader = Reader(self._ring.path)
         self._stop = os.eventfd(0)
         self.ended: int | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -368,6 +368,22 @@ def test_ctrl_c_stops_it_cleanly_and_its_thread_stays_on_its_processor(probes: P
 
 
 @root
+def test_once_its_ring_is_there_it_misses_no_handshake(probes: Probes) -> None:
+    with Namespace() as host, listening(host, "127.0.0.1") as listener:
+        probe = probes.start(host, "--interface", "lo", "--port", str(port_of(listener)))
+        ring = probes.directory / "wire-lo.ring"
+        wait_until(ring.exists, 30, "the ring")
+        with connected(listener, host) as (server, client):
+            transfer(server, client, 1000)
+            irs = irs_of(client, 1000)
+        probe.ready()
+        reader = probes.reader("lo")
+        wait_until(lambda: len(reader.ring.rows()) == 1)
+        (row,) = reader.ring.rows().values()
+        assert row["irs"] == irs
+
+
+@root
 def test_a_second_probe_of_an_interface_is_refused(probes: Probes) -> None:
     with Namespace() as host:
         probes.start(host, "--interface", "lo").ready()
