@@ -121,6 +121,9 @@ class Peer:
                 if not data:
                     raise ConnectionError("the client left during the handshake") from None
                 self.incoming.write(data)
+            except ssl.SSLError:
+                self.raw(self.outgoing.read())  # the alert that says why
+                raise
         self.raw(self.outgoing.read())
 
     def accept(self, status: bytes | None = None) -> None:

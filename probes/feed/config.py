@@ -40,4 +40,4 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
     learn_irs: Annotated[
         Literal["auto", "off"], Meta(description="ask TCP_REPAIR for the initial sequence number, where permitted")
     ] = "auto"
-    cpu: Annotated[int | None, Meta(ge=0, description="core to pin the feed to")] = None
+    cpu: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="core to pin the feed to")] = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import websocket
 from websocket._abnf import continuous_frame, frame_buffer
+from websocket._handshake import SUPPORTED_REDIRECT_STATUSES
 
 from tickpath.socket import StampedSocket
 
@@ -70,7 +71,14 @@ def handshake(url: str, sock: StampedSocket, host_header: str, limit_bytes: int)
     Redirects are not followed: the socket is the redirecting server's.
     """
     connected: Any = websocket.WebSocket(**_OPTIONS)
-    connected.connect(url, socket=sock, host=host_header, suppress_origin=True, redirect_limit=0)
+    try:
+        connected.connect(url, socket=sock, host=host_header, suppress_origin=True, redirect_limit=0)
+    except websocket.WebSocketException:
+        answer = connected.handshake_response
+        if answer is not None and answer.status in SUPPORTED_REDIRECT_STATUSES:
+            location = str(answer.headers.get("location"))
+            raise websocket.WebSocketException(f"it redirects to {location[:200]}: is that the URL?") from None
+        raise
     connected.frame_buffer = _BoundedFrames(sock, limit_bytes)
     connected.cont_frame = _BoundedMessages(limit_bytes)
     return connected
