@@ -118,5 +118,5 @@ class Venue(Protocol):
 
 def text(value: Any) -> str:
     """A JSON value for a log line, shortened."""
-    shown = value.mini.decode(errors="replace") if isinstance(value, simdjson.Object) else str(value)
+    shown = bytes(value.mini).decode(errors="replace") if isinstance(value, simdjson.Object) else str(value)
     return shown if len(shown) <= 200 else shown[:199] + "~"
