@@ -141,9 +141,11 @@ def open_connection(
         opened = handshake(address.url, sock, _host_header(address), settings.max_message_bytes)
         for greeting in subscription.greetings:
             opened.send(greeting)
-    except (OSError, InputError, websocket.WebSocketException) as error:
+    except BaseException as error:
         if sock is not None:
             sock.close()
-        raise _explain(subscription, error) from None
+        if isinstance(error, OSError | InputError | websocket.WebSocketException):
+            raise _explain(subscription, error) from None
+        raise
     connection.established(_transport(address, sock))
     return Connection(opened, sock, connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class FeedSettings:
     backoff_first_s: float = 0.5
     backoff_longest_s: float = 30.0
     connect: ConnectSettings = field(default_factory=ConnectSettings)
+
+
+class StopRequestedError(BaseException):
+    """Leaves what the feed waits for while it connects; no error handler on the way may hold it up."""
 
 
 class Backoff:
@@ -74,11 +79,17 @@ class Feed:
         self._context = context
         self._every_second = every_second
         self._stop = Stop()
+        self._connecting: int | None = None
         self._connection: Connection | None = None
 
     def stop(self) -> None:
-        """End after the message in hand; safe in a signal handler."""
+        """End after the message in hand; for a signal handler, or another thread.
+
+        In the feed's own thread, while it connects, this raises through what it interrupts.
+        """
         self._stop.requested = True
+        if self._connecting == threading.get_ident():
+            raise StopRequestedError
         if self._connection is not None:
             self._connection.sock.interrupt()
 
@@ -89,14 +100,10 @@ class Feed:
         while not self._stop.requested:
             delay_s = 0.0
             try:
-                self._connection = open_connection(
-                    self._subscription,
-                    self._context,
-                    self._recorder,
-                    feed=self._settings.name,
-                    reconnects=connections,
-                    settings=self._settings.connect,
-                )
+                self._connection = self._connect(connections)
+            except StopRequestedError:
+                _log.info("stopped", detail="while connecting")
+                return
             except ConnectError as error:
                 self._recorder.count(Counter.CONNECT_FAILED)
                 if not self._settings.reconnect or (error.lasting and connections == 0):
@@ -113,6 +120,20 @@ class Feed:
                 if not self._stop.requested:
                     _log.info("reconnecting", retry_in_s=round(delay_s, 2))
             self._pause(delay_s)
+
+    def _connect(self, reconnects: int) -> Connection:
+        self._connecting = threading.get_ident()
+        try:
+            return open_connection(
+                self._subscription,
+                self._context,
+                self._recorder,
+                feed=self._settings.name,
+                reconnects=reconnects,
+                settings=self._settings.connect,
+            )
+        finally:
+            self._connecting = None
 
     def _pause(self, delay_s: float) -> None:
         until = time.monotonic() + delay_s

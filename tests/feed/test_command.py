@@ -92,6 +92,16 @@ def test_a_signal_ends_it_while_nothing_comes(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
+def test_a_signal_ends_it_while_it_connects(tmp_path: Path) -> None:
+    with serving(lambda peer, number: peer.drain()) as server, feeding(server, tmp_path) as process:
+        until(lambda: len(server.peers) == 1)
+        time.sleep(0.1)  # it waits for an answer now, which ten seconds would end
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert time.monotonic() - began < 8
+
+
 def test_a_successor_goes_on_after_a_kill(tmp_path: Path) -> None:
     ring = tmp_path / "feed-again.ring"
     with serving(endless) as server:
