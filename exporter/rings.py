@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ log = structlog.get_logger()
 MAX_RINGS = 200
 """Rings attached at the same time; ring.c can survive the truncation of 256 mappings."""
 _MAX_NAMED_UNREADABLE = 50
+_MAX_LISTED = 1000
 _MAX_RETIRED = 1000
 _MAX_DRAINS = 64
 
@@ -48,10 +50,11 @@ class Correlates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Which file a name means now."""
+    """Which file a name means now. A ring's size never changes: one that was cut short is another file to us."""
 
     device: int
     inode: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class _Attached:
     file: _File
     predecessor: int
     """Last record that the exporter before this one took from the same file; 0: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    file: _File
+    why: str
+    said: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class Rings:
         self._directory = directory
         self._predecessor = dict(predecessor)
         self._attached: dict[str, _Attached] = {}
-        self._refused: dict[str, tuple[_File, str]] = {}
+        self._refused: dict[str, _Refused] = {}
         self._retired_lost: Counter[str] = Counter()
         self._retired_skipped: Counter[str] = Counter()
         self._scanned = False
@@ -91,7 +101,8 @@ class Rings:
     @property
     def unreadable(self) -> dict[str, str]:
         """Why each file that cannot be used cannot, by ring name; the first few of a crowd."""
-        return {label(name): label(why) for name, (_, why) in list(self._refused.items())[:_MAX_NAMED_UNREADABLE]}
+        said = ((name, refused.why) for name, refused in self._refused.items() if refused.said)
+        return {label(name): label(why) for name, why in islice(said, _MAX_NAMED_UNREADABLE)}
 
     def scan(self) -> None:
         """Attaches what is new, detaches what is gone or was replaced."""
@@ -114,9 +125,12 @@ class Rings:
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
-                    if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                    name = entry.name.removesuffix(SUFFIX)
+                    if name == entry.name or not entry.is_file(follow_symlinks=False):
+                        continue
+                    if len(found) < _MAX_LISTED or name in self._attached:
                         status = entry.stat(follow_symlinks=False)
-                        found[entry.name.removesuffix(SUFFIX)] = _File(status.st_dev, status.st_ino)
+                        found[name] = _File(status.st_dev, status.st_ino, status.st_size)
         except FileNotFoundError:
             if not self._directory.is_dir():
                 self._complain(f"ring directory {self._directory} is not there")
@@ -150,11 +164,13 @@ class Rings:
         log.info("ring attached", ring=label(name))
 
     def _refuse(self, name: str, file: _File, why: str) -> None:
-        """Says so once per file and reason: a file is tried again at every scan, for it may be in the making."""
-        if self._refused.get(name) != (file, why):
+        """Says so once per file and reason, and not at the first sight of it: it may be in the making."""
+        before = self._refused.get(name)
+        again = before is not None and (before.file, before.why) == (file, why)
+        if before is not None and again and not before.said:
             log.warning("ring cannot be used", ring=label(name), reason=label(why))
             self.unreadable_total += 1
-        self._refused[name] = (file, why)
+        self._refused[name] = _Refused(file, why, said=again)
 
     def _retire(self, name: str, attached: _Attached) -> None:
         # Its producer may have written up to the moment at which the file went: take that too.

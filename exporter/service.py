@@ -40,6 +40,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
         self._failure: str | None = None
         self._records = 0
+        self._saved = 0
         self._polled = time.monotonic()
 
     def start(self) -> None:
@@ -92,6 +93,9 @@ class Service:
         return self._rings.directory_failure
 
     def _save(self) -> None:
+        if self._records == self._saved:
+            return
+        self._saved = self._records
         with self._lock:
             cursors = self._rings.cursors(self._correlator.snapshot())
         self._cursors.save(cursors)

@@ -52,9 +52,9 @@ class Message(msgspec.Struct, frozen=True):
     missing: Mapping[str, str]
 
     @property
-    def widest_ns(self) -> int | None:
-        """The longest span that is known: total, else in_host, else nic_to_user."""
-        return next((self.legs[span] for span in _SPANS if span in self.legs), None)
+    def longest_ns(self) -> int | None:
+        """The longest span that is known: total, unless the clocks disagree so much that what it holds is longer."""
+        return max((self.legs[span] for span in _SPANS if span in self.legs), default=None)
 
 
 def parse_duration_ns(text: str) -> int:

@@ -81,11 +81,11 @@ class Tail:
             return
         self.seen += 1
         if self._slower_than_ns is not None:
-            widest_ns = message.widest_ns
-            if widest_ns is None:
+            longest_ns = message.longest_ns
+            if longest_ns is None:
                 self.without_span += 1
                 return
-            if widest_ns <= self._slower_than_ns:
+            if longest_ns <= self._slower_than_ns:
                 return
         self.shown += 1
         self._write(self._render(message) + "\n")
@@ -112,7 +112,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_common_flags(parser)
     parser.add_argument("--feed", action="append", default=[], metavar="NAME", help="only this feed; may be repeated")
     parser.add_argument(
-        "--slower-than", metavar="TIME", help="only messages whose Total (or the longest span known) is above, e.g. 5ms"
+        "--slower-than",
+        metavar="TIME",
+        help="only messages whose longest known span (Total, as a rule) is above, e.g. 5ms",
     )
     parser.add_argument("--count", type=_positive, metavar="N", help="stop after N lines")
     parser.add_argument("--json", action="store_true", help="one JSON object per line, every hop, part and span in it")

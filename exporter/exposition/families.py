@@ -36,7 +36,12 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("wire_frames_discarded", "Frames that gave no record, by reason.", (("reason", "dropped"),), "frames_dropped"),
     ("wire_frames_discarded", "", (("reason", "malformed"),), "frames_malformed"),
     ("wire_frames_discarded", "", (("reason", "fragment"),), "frames_fragment"),
-    ("wire_frames_discarded", "", (("reason", "unstamped"),), "frames_unstamped"),
+    (
+        "wire_frames_unstamped",
+        "Frames that the kernel had not stamped: stamped by the capture, later.",
+        (),
+        "frames_unstamped",
+    ),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 

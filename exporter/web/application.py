@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -13,7 +14,7 @@ import msgspec
 from tickpath.exporter.exposition.negotiation import accepts_gzip, choose_format
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.exposition.page import MetricsPage
-from tickpath.exporter.exposition.summary import summarise
+from tickpath.exporter.exposition.summary import Summary, summarise
 from tickpath.exporter.web.landing import render_landing
 from tickpath.exporter.web.response import Request, Response, plain
 
@@ -43,6 +44,9 @@ class Application:
     def __init__(self, service: Observed) -> None:
         self._service = service
         self._page = MetricsPage(service.observe)
+        # Pages are made one after the other: at the same time would not be faster, and each takes memory for a copy
+        # of every histogram.
+        self._making = threading.Lock()
         self._routes = {
             "/": self._landing,
             "/metrics": self._metrics,
@@ -66,8 +70,12 @@ class Application:
             return Response(body, response.content_type, response.status, coded)
         return response
 
+    def _summarised(self, feeds: frozenset[str] = frozenset()) -> Summary:
+        with self._making:
+            return summarise(self._service.observe(), feeds)
+
     def _landing(self, _request: Request, _query: str) -> Response:
-        summary = summarise(self._service.observe())
+        summary = self._summarised()
         page = render_landing(summary, self._service.not_ready())
         # Nothing on the page comes from elsewhere or runs: a feed name that slipped through could still do nothing.
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
@@ -79,14 +87,16 @@ class Application:
 
     def _metrics(self, request: Request, _query: str) -> Response:
         chosen = choose_format(request.accept)
-        return Response(self._page.render(chosen), chosen.value, headers={"Vary": "Accept, Accept-Encoding"})
+        with self._making:
+            page = self._page.render(chosen)
+        return Response(page, chosen.value, headers={"Vary": "Accept, Accept-Encoding"})
 
     def _summary(self, _request: Request, query: str) -> Response:
         try:
             feeds = frozenset(parse_qs(query, max_num_fields=_MAX_FIELDS).get("feed", ()))
         except ValueError:
             return plain(f"400 more than {_MAX_FIELDS} fields in the query", HTTPStatus.BAD_REQUEST)
-        body = msgspec.json.encode(summarise(self._service.observe(), feeds))
+        body = msgspec.json.encode(self._summarised(feeds))
         return Response(body, "application/json", headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding"})
 
     def _healthy(self, _request: Request, _query: str) -> Response:

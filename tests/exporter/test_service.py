@@ -17,7 +17,7 @@ from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.cursors import CursorFile
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.page import MetricsPage
-from tickpath.exporter.rings import MAX_RINGS
+from tickpath.exporter.rings import MAX_RINGS, Rings
 from tickpath.exporter.service import Service
 from tickpath.ring import RingWriter
 
@@ -143,6 +143,7 @@ def test_a_bad_file_is_named_once_and_the_others_go_on(
     exporter = running()
     with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
         until(lambda: exporter.read() == 1)
+        until(lambda: bool(exporter.service.observe().unreadable))
         polls = exporter.correlator.polls
         until(lambda: exporter.correlator.polls > polls + 300)  # more than one scan
         observed = exporter.service.observe()
@@ -169,6 +170,7 @@ def test_names_that_are_no_text_can_be_shown(tmp_path: Path, running: Callable[[
     with open(os.fsencode(tmp_path) + b"/b\xff\n.ring", "wb") as file:  # noqa: PTH123
         file.write(b"x")
     exporter = running()
+    until(lambda: len(exporter.service.observe().unreadable) == 1)
     for chosen in Format:
         assert b'ring="b\\\\udcff\\n"' in MetricsPage(exporter.service.observe).render(chosen)
 
@@ -178,7 +180,7 @@ def test_a_crowd_of_rings_is_bounded(tmp_path: Path, running: Callable[[], Runni
     try:
         exporter = running()
         assert len(exporter.rings()) == MAX_RINGS
-        assert len(exporter.service.observe().unreadable) == 3
+        until(lambda: len(exporter.service.observe().unreadable) == 3)
     finally:
         for writer in writers:
             writer.close()
@@ -254,6 +256,51 @@ def test_scrapes_and_polls_at_the_same_time_agree(tmp_path: Path, running: Calla
         for scraper in scrapers:
             scraper.join()
     assert failures == []
+
+
+def test_a_ring_that_is_cut_short_is_let_go_and_the_others_go_on(
+    tmp_path: Path, running: Callable[[], Running]
+) -> None:
+    exporter = running()
+    with RingWriter(tmp_path, "feed-b", "feed") as other:
+        RingWriter(tmp_path, "feed-a", "feed", capacity=64).close()  # a writer would not survive the cut
+        until(lambda: exporter.rings() == {"feed-a": False, "feed-b": True})
+        with (tmp_path / "feed-a.ring").open("r+b") as file:
+            file.truncate(4096)
+        until(lambda: list(exporter.service.observe().unreadable) == ["feed-a"])
+        before = exporter.read()
+        other.write(records(10))
+        until(lambda: exporter.read() == before + 10)
+
+
+def test_a_ring_in_the_making_is_not_called_bad(tmp_path: Path) -> None:
+    rings = Rings(FakeCorrelator(), tmp_path, {})
+    (tmp_path / "feed-a.ring").write_bytes(b"")
+    rings.scan()
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
+        rings.scan()
+        assert (rings.unreadable, rings.unreadable_total) == ({}, 0)
+
+
+@pytest.mark.parametrize("plant", ["fifo", "link", "directory"])
+def test_what_others_plant_for_the_cursor_file_is_not_followed(
+    tmp_path: Path, running: Callable[[], Running], plant: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("exporter.cursors", f"exporter.{os.getpid()}"):
+        match plant:
+            case "fifo":
+                os.mkfifo(tmp_path / name)
+            case "link":
+                (tmp_path / name).symlink_to(victim)
+            case _:
+                (tmp_path / name).mkdir()
+    exporter = running()
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
+        until(lambda: exporter.read() == 1)
+        exporter.service.stop()
+    assert victim.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,19 @@ def test_a_port_in_use_is_one_line_with_the_remedy(server: Server, service: Fake
     assert "\n" not in text
 
 
+def test_it_serves_on_ipv6_too(service: FakeService) -> None:
+    try:
+        made = Server(("::1", 0), Application(service))
+    except ConfigError as error:
+        pytest.skip(f"no IPv6 on this host: {error}")
+    made.start()
+    try:
+        assert made.url.startswith("http://[::1]:")
+        assert request(made, "/-/healthy")[1] == b"ok\n"
+    finally:
+        made.stop()
+
+
 @pytest.mark.parametrize("host", ["no such host", "203.0.113.7", "x" * 300])
 def test_an_address_that_is_not_ours_is_one_line(service: FakeService, host: str) -> None:
     with pytest.raises(ConfigError, match="--listen"):
