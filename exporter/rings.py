@@ -121,7 +121,7 @@ class Rings:
 
     def _look(self) -> dict[str, _File] | None:
         """Ring files by name; None while the directory cannot be read."""
-        found = {}
+        found: dict[str, _File] = {}
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:

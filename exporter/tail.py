@@ -64,7 +64,8 @@ def parse_duration_ns(text: str) -> int:
         raise ConfigError(f"{text!r} is not a duration such as 5ms, 250us or 1.5s")
     whole, _, fraction = found[1].partition(".")
     unit = _UNITS_NS[found[2]]
-    return int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
+    return int(whole) * unit + int(fraction or 0) * unit // scale
 
 
 def _word(name: str) -> str:

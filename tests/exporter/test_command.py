@@ -125,6 +125,9 @@ def test_messages_come_out_as_figures_and_a_signal_ends_it_well(start: Start, fe
     assert (read["hops"]["msk"]["p50_ns"], read["hops"]["msk"]["max_ns"]) == (17_000, 17_000)
     assert "nic_to_kernel" not in read["hops"]
     assert sum(read["missing"]["nic_to_kernel"].values()) == 100
+    # Nobody has said how far this host's clock is from UTC: a figure would be made up.
+    assert read["clocks"]["realtime"]["bound_ns"] is None
+    assert b'tickpath_clock_uncertainty_seconds{clock="realtime"} +Inf\n' in get(url + "metrics")
     assert b'tickpath_hop_latency_seconds_count{feed="btcusdt",hop="cpu"' in get(url + "metrics")
     exporter.send_signal(signal.SIGTERM)
     assert exporter.wait(20) == 0
