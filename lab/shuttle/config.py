@@ -60,7 +60,7 @@ class Faults:
             "swap_by": (1, 1000),
             "hold_frames": (1, 1000),
             "port": (0, 65535),
-            **{name: (0, 60_000_000_000) for name in _TIMES},
+            **dict.fromkeys(_TIMES, (0, 60000000000)),
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)

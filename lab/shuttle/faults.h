@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The faults of one direction, and whether one of them befalls a frame. A decision depends on the seed, the direction, the
- * fault and the number of the frame among the candidates, and on nothing else: the same seed harms the same frames.
+ * The faults of one direction, and whether one of them befalls a frame. A decision depends on the seed, the direction,
+ * the fault and the number of the frame among the candidates, and on nothing else: the same seed harms the same frames.
  */
 #ifndef TICKPATH_LAB_SHUTTLE_FAULTS_H
 #define TICKPATH_LAB_SHUTTLE_FAULTS_H

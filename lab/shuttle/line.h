@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One direction of the wire. A frame comes in, may be dropped or corrupted, goes down the delay line, and at its end may be
- * set aside (swapped, or held for a burst) before it is written, with its copies behind it. The delay line keeps the
- * order; only swaps, bursts among candidates, and copies written apart change it.
+ * One direction of the wire. A frame comes in, may be dropped or corrupted, goes down the delay line, and at its end
+ * may be set aside (swapped, or held for a burst) before it is written, with its copies behind it. The delay line keeps
+ * the order; only swaps, bursts among candidates, and copies written apart change it.
  */
 #ifndef TICKPATH_LAB_SHUTTLE_LINE_H
 #define TICKPATH_LAB_SHUTTLE_LINE_H

@@ -19,8 +19,7 @@ static void *map(const struct tp_log *log, uint64_t offset, uint64_t bytes) {
 }
 
 static int move_window(struct tp_log *log) {
-    struct tp_truth *window =
-        map(log, TP_TRUTH_HEADER_BYTES + log->records * sizeof(struct tp_truth), WINDOW_BYTES);
+    struct tp_truth *window = map(log, TP_TRUTH_HEADER_BYTES + log->records * sizeof(struct tp_truth), WINDOW_BYTES);
     if (!window)
         return -errno;
     if (log->window)

@@ -27,7 +27,7 @@ RECORD = np.dtype(
 )
 """A record; record.h says what each field means. Times are nanoseconds, addresses 16 raw bytes (IPv4 mapped).
 
-`before_ns`/`after_ns` (CLOCK_MONOTONIC) and `before_realtime_ns`/`after_realtime_ns` enclose the write to the far device.
+The `before_` and `after_` times, on CLOCK_MONOTONIC and CLOCK_REALTIME, enclose the write to the far device.
 """
 
 

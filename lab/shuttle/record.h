@@ -63,8 +63,9 @@ struct tp_truth_header {
     _Atomic uint64_t records; /* complete ones */
 };
 
-/* Tells frames apart in tests; not for anything an adversary sees. Each step is a bijection of the state, so frames of one
- * length that differ in one 8-byte word always differ in hash. Words are little-endian, the last one padded with zeros. */
+/* Tells frames apart in tests; not for anything an adversary sees. Each step is a bijection of the state, so frames of
+ * one length that differ in one 8-byte word always differ in hash. Words are little-endian, the last one padded with
+ * zeros. */
 static inline uint64_t tp_frame_hash(const uint8_t *bytes, uint32_t length) {
     uint64_t hash = length;
     for (uint32_t at = 0; at < length; at += 8) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A network namespace without a name, and a TAP in it. Both live as long as a process holds them, and no longer: there is
- * nothing to remove, whoever is killed.
+ * A network namespace without a name, and a TAP in it. Both live as long as a process holds them, and no longer: there
+ * is nothing to remove, whoever is killed.
  */
 #ifndef TICKPATH_LAB_SHUTTLE_TAP_H
 #define TICKPATH_LAB_SHUTTLE_TAP_H

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tickpath.lab.shuttle.log import Log, read_log
 from tickpath.lab.shuttle.namespace import inside, run_inside, start_inside
 
 _ANSWER_S = 10.0
+_POLL_S = 0.001
+# What the kernel keeps for the shuttle before it drops: more than any window of TCP here.
+_QUEUE_FRAMES = 10_000
 
 
 class ShuttleError(TickpathError):
@@ -44,7 +48,8 @@ class TruthWire:
 
     Nothing of it has a name on the host: namespaces, devices and log live in the shuttle's memory and die with it, and
     the shuttle dies with this process. Every wire therefore has the same addresses, and fixed ports do no harm.
-    Frames that the shuttle cannot take at once queue in the kernel. Needs root. Raises ShuttleError, PermissionMissingError.
+    Frames that the shuttle cannot take at once queue in the kernel. Needs root.
+    Raises PermissionMissingError; ShuttleError when the shuttle does not start, and on leaving when it ended by itself.
     """
 
     def __init__(self, config: WireConfig | None = None, *, program: Path | None = None) -> None:
@@ -80,14 +85,13 @@ class TruthWire:
         if len(words) != 3 or words[0] != b"ready":
             raise ShuttleError(f"the shuttle said {words!r} and not that it is ready")
         server, client = (Path(f"/proc/{self.pid}/fd/{int(word)}") for word in words[1:])
-        self.server = Side(
-            server, "tpserver", "02:00:00:00:00:01", IPv4Address("10.78.0.1"), IPv6Address("fd00:78::1")
-        )
-        self.client = Side(
-            client, "tpclient", "02:00:00:00:00:02", IPv4Address("10.78.0.2"), IPv6Address("fd00:78::2")
-        )
+        self.server = Side(server, "tpserver", "02:00:00:00:00:01", IPv4Address("10.78.0.1"), IPv6Address("fd00:78::1"))
+        self.client = Side(client, "tpclient", "02:00:00:00:00:02", IPv4Address("10.78.0.2"), IPv6Address("fd00:78::2"))
         self._configure(self.server, self.client)
         self._configure(self.client, self.server)
+        for side in (self.server, self.client):
+            with self.inside(side):
+                self._wait_for_ipv6(side)
         if self.config.armed:
             self.arm()
 
@@ -97,16 +101,25 @@ class TruthWire:
             self._set_gro(side)
         commands = [
             "link set lo up",
-            # No link-local address: its solicitations would be frames that nobody asked for.
-            f"link set {device} address {side.mac} mtu {self.config.mtu_bytes} txqueuelen 10000 addrgenmode none",
+            # No frames but those asked for: no link-local address, no neighbour questions, no multicast groups to report.
+            f"link set {device} address {side.mac} mtu {self.config.mtu_bytes} addrgenmode none arp off",
+            f"link set {device} txqueuelen {_QUEUE_FRAMES}",
             f"address add {side.ipv4}/24 dev {device}",
             f"address add {side.ipv6}/64 dev {device} nodad",
             f"link set {device} up",
-            # Known neighbours: no question about them can meet a fault.
             f"neighbour replace {peer.ipv4} lladdr {peer.mac} dev {device} nud permanent",
             f"neighbour replace {peer.ipv6} lladdr {peer.mac} dev {device} nud permanent",
         ]
         run_inside(side.namespace, ["ip", "-batch", "-"], "\n".join(commands) + "\n")
+
+    def _wait_for_ipv6(self, side: Side) -> None:
+        """The kernel makes the route to a new IPv6 address in its own time, and drops what comes for it until then."""
+        routes = Path("/proc/thread-self/net/ipv6_route")
+        deadline = time.monotonic() + _ANSWER_S
+        while f"{side.ipv6.packed.hex()} 80" not in routes.read_text():
+            if time.monotonic() > deadline:
+                raise ShuttleError(f"{side.device}: {side.ipv6} is not in force after {_ANSWER_S:g} s")
+            time.sleep(_POLL_S)
 
     def _set_gro(self, side: Side) -> None:
         # /sys shows the devices of the namespace in which it was mounted, so one of our own is.
