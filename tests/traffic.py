@@ -89,7 +89,7 @@ def send_paced(sender: socket.socket, receiver: socket.socket, count: int, size_
             got += len(receiver.recv(size_bytes - got))
 
 
-def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int]) -> None:
+def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], quiet_s: float = 0.1) -> None:
     """UDP datagrams, one after the other without waiting: nobody repeats one that is lost."""
     port = next(_PORTS)
     with wire.inside(origin), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -98,7 +98,7 @@ def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int]) ->
             receiver.bind((str(target.ipv4), port))
             for size in sizes:
                 sender.sendto(bytes(size), (str(target.ipv4), port))
-            settled(wire)
+            settled(wire, quiet_s)
 
 
 def echo_answered(wire: TruthWire, origin: Side, target: Address, payload: bytes = b"tickpath") -> bool:

@@ -185,7 +185,10 @@ class TruthWire:
         return child
 
     def log(self) -> Log:
-        """Every frame so far (dtype RECORD), in the order of the writes; after the context the complete log."""
+        """Every frame so far (dtype RECORD), in the order of the writes; after the context the complete log.
+
+        A frame is logged after its write: its receiver may have it a moment before it is here.
+        """
         if self._last_log is not None:
             return self._last_log
         return read_log(self._log_fd)

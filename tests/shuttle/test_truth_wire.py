@@ -8,10 +8,10 @@ import struct
 
 import numpy as np
 import pytest
+from traffic import Witness, connection, echo_answered, noise, send_bunch, settled, transfer, wait_until
 
 from tickpath.errors import ConfigError
 from tickpath.lab.shuttle import Direction, Fate, Faults, ShuttleError, TruthWire, When, WireConfig, frame_hash, has
-from traffic import Witness, connection, echo_answered, noise, send_bunch, settled, transfer, wait_until
 
 pytestmark = [
     pytest.mark.root,
@@ -39,17 +39,16 @@ def test_pings_and_transfers_pass_whole_both_ways(gro: bool) -> None:
             with connection(wire, version) as (server, client):
                 assert transfer(server, client, data) == data
                 assert transfer(client, server, data) == data
-        log = wire.log()
-    assert set(log["fate"].tolist()) <= {Fate.FORWARDED, Fate.REFUSED}
+    log = wire.log()
+    assert set(log["fate"].tolist()) == {Fate.FORWARDED}
     assert {4, 6} <= set(log["version"].tolist())
 
 
 @pytest.mark.parametrize("mtu", [1280, 1500, 9000])
 def test_frames_are_wire_sized(mtu: int) -> None:
-    with TruthWire(WireConfig(mtu_bytes=mtu)) as wire:
-        with connection(wire) as (server, client):
-            transfer(server, client, noise(500_000))
-        log = wire.log()
+    with TruthWire(WireConfig(mtu_bytes=mtu)) as wire, connection(wire) as (server, client):
+        transfer(server, client, noise(500_000))
+    log = wire.log()
     assert log["length"].max() == 14 + mtu
 
 
@@ -88,6 +87,7 @@ def test_the_log_knows_the_tcp_header() -> None:
             client_port = client.getsockname()[1]
             server_port = server.getsockname()[1]
             transfer(server, client, data)
+        settled(wire)
         log = wire.log()
         addresses = wire.server.ipv4.packed, wire.client.ipv4.packed
     mine = log[(log["direction"] == Direction.TO_CLIENT) & (log["payload_bytes"] > 0)]
@@ -112,7 +112,7 @@ def test_the_kernels_stamp_lies_between_before_and_after_the_write() -> None:
             echo_answered(wire, wire.client, wire.server.ipv4)
             settled(wire, 0.02)
             (sighting,) = witness.sightings()
-            (record,) = [r for r in wire.log()[start:] if r["direction"] == Direction.TO_CLIENT]
+            (record,) = (r for r in wire.log()[start:] if r["direction"] == Direction.TO_CLIENT)
             return bool(sighting.stamp_ns <= record["after_realtime_ns"])
 
         wait_until(stamping, "stamps at reception")
@@ -131,10 +131,9 @@ def test_the_kernels_stamp_lies_between_before_and_after_the_write() -> None:
 
 
 def test_times_of_a_record_are_in_order() -> None:
-    with TruthWire() as wire:
-        with connection(wire) as (server, client):
-            transfer(server, client, noise(500_000))
-        log = wire.log()
+    with TruthWire() as wire, connection(wire) as (server, client):
+        transfer(server, client, noise(500_000))
+    log = wire.log()
     assert (log["read_ns"] <= log["before_ns"]).all()
     assert (log["before_ns"] < log["after_ns"]).all()
     assert (log["after_ns"][:-1] <= log["before_ns"][1:]).all()
@@ -187,10 +186,10 @@ def test_when_waiting_frames_fill_the_room_the_rest_waits_in_the_kernel() -> Non
         settled(wire)
         wire.arm()
         start = len(wire.log())
-        send_bunch(wire, wire.server, wire.client, [20] * 6000)
-        wait_until(lambda: len(wire.log()) - start >= 6000, "all frames out of the wire")
-        numbers = wire.log()[start:]["number"]
-    assert (np.diff(numbers) == 1).all()
+        send_bunch(wire, wire.server, wire.client, [20] * 6000, quiet_s=0.6)
+    log = wire.log()[start:]
+    assert log["number"].tolist() == list(range(start + 1, start + 6001))
+    assert has(log, Fate.FORWARDED | Fate.DELAYED).all()
 
 
 @pytest.mark.parametrize(
