@@ -52,10 +52,12 @@ def noise(size_bytes: int, seed: int = 1) -> bytes:
 
 
 @contextlib.contextmanager
-def connection(wire: TruthWire, version: int = 4) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A TCP connection: the server's socket, the client's socket. Its server port was never used on this wire."""
+def connection(
+    wire: TruthWire, version: int = 4, port: int | None = None
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection: the server's socket, the client's socket; on a port of its own unless `port` is given."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    address = (str(wire.server.ipv4 if version == 4 else wire.server.ipv6), next(_PORTS))
+    address = (str(wire.server.ipv4 if version == 4 else wire.server.ipv6), port or next(_PORTS))
     with contextlib.ExitStack() as stack:
         with wire.inside(wire.server):
             listening = stack.enter_context(socket.create_server(address, family=family))
@@ -92,13 +94,16 @@ def send_paced(sender: socket.socket, receiver: socket.socket, count: int, size_
 def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], quiet_s: float = 0.1) -> None:
     """UDP datagrams, one after the other without waiting: nobody repeats one that is lost."""
     port = next(_PORTS)
-    with wire.inside(origin), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        # A neighbour that says "no such port" would add frames of its own.
-        with wire.inside(target), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-            receiver.bind((str(target.ipv4), port))
-            for size in sizes:
-                sender.sendto(bytes(size), (str(target.ipv4), port))
-            settled(wire, quiet_s)
+    with wire.inside(origin):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with wire.inside(target):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender, receiver:
+        # Bound: a neighbour that says "no such port" would add frames of its own.
+        receiver.bind((str(target.ipv4), port))
+        for size in sizes:
+            sender.sendto(bytes(size), (str(target.ipv4), port))
+        settled(wire, quiet_s)
 
 
 def echo_answered(wire: TruthWire, origin: Side, target: Address, payload: bytes = b"tickpath") -> bool:

@@ -3,8 +3,8 @@
  * The truth wire's shuttle: makes two namespaces with a TAP in each, moves frames between them and logs every one.
  *
  * Standard output says "ready SERVER_NAMESPACE_FD CLIENT_NAMESPACE_FD" once both exist. Standard input takes single
- * bytes, 'a' to arm the faults and 'd' to disarm them, each answered by the same byte. It ends at the end of its input
- * or of the process that started it, and says on standard error, in one line, when it ends for another reason.
+ * bytes, 'a' to arm the faults and 'd' to disarm them, each answered by the same byte, and 'q' to end. It also ends
+ * with its input, and with the process that started it; for any other reason it ends with one line on standard error.
  */
 #define _GNU_SOURCE
 #include "lab/shuttle/line.h"
@@ -76,12 +76,14 @@ static int start(struct tp_shuttle *shuttle) {
     return fflush(stdout) ? fail("cannot say that it is ready", -errno) : 0;
 }
 
-/* @return 1 to go on, 0 at the end of the input, or a negative errno. */
+/* @return 1 to go on, 0 to end, or a negative errno. */
 static int control(struct tp_shuttle *shuttle) {
     char command;
     ssize_t got = read(STDIN_FILENO, &command, 1);
     if (got <= 0)
         return got < 0 ? fail("cannot read standard input", -errno) : 0;
+    if (command == 'q')
+        return 0;
     if (command != 'a' && command != 'd')
         return fail("an unknown command on standard input", -EINVAL);
     for (int side = SERVER; side < SIDES; side++)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -25,6 +26,7 @@ _ANSWER_S = 10.0
 _POLL_S = 0.001
 # What the kernel keeps for the shuttle before it drops: more than any window of TCP here.
 _QUEUE_FRAMES = 10_000
+_TRANSMIT_DROPS = 11  # column of /proc/net/dev
 
 
 class ShuttleError(TickpathError):
@@ -48,8 +50,9 @@ class TruthWire:
 
     Nothing of it has a name on the host: namespaces, devices and log live in the shuttle's memory and die with it, and
     the shuttle dies with this process. Every wire therefore has the same addresses, and fixed ports do no harm.
-    Frames that the shuttle cannot take at once queue in the kernel. Needs root.
-    Raises PermissionMissingError; ShuttleError when the shuttle does not start, and on leaving when it ended by itself.
+    Frames that the shuttle cannot take at once queue in the kernel, and `queue_drops` counts what that drops.
+    Needs root. Raises PermissionMissingError; ShuttleError when the shuttle does not start, and on leaving
+    when it ended by itself.
     """
 
     def __init__(self, config: WireConfig | None = None, *, program: Path | None = None) -> None:
@@ -101,7 +104,7 @@ class TruthWire:
             self._set_gro(side)
         commands = [
             "link set lo up",
-            # No frames but those asked for: no link-local address, no neighbour questions, no multicast groups to report.
+            # No frames but those asked for: no link-local address, no neighbour questions, no group reports.
             f"link set {device} address {side.mac} mtu {self.config.mtu_bytes} addrgenmode none arp off",
             f"link set {device} txqueuelen {_QUEUE_FRAMES}",
             f"address add {side.ipv4}/24 dev {device}",
@@ -178,7 +181,7 @@ class TruthWire:
     def run_in(self, side: Side, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the side's namespace, with subprocess.Popen's options.
 
-        It is killed when the wire closes, and when the thread that called this ends.
+        It (not what it starts in turn) is killed when the wire closes, and when the thread that called this ends.
         """
         child = start_inside(side.namespace, argv, **options)
         self._children.append(child)
@@ -193,29 +196,43 @@ class TruthWire:
             return self._last_log
         return read_log(self._log_fd)
 
-    def _stop(self) -> None:
+    def queue_drops(self) -> int:
+        """Frames that the shuttle never saw, because the kernel's queue before it was full. Only while it is up."""
+        drops = 0
+        for side in (self.server, self.client):
+            with self.inside(side):
+                lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+            (counters,) = (line.split()[1:] for line in lines if line.split()[0] == f"{side.device}:")
+            drops += int(counters[_TRANSMIT_DROPS])
+        return drops
+
+    def _stop(self) -> str:
+        """End everything; what the shuttle said at last."""
         for child in self._children:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+        words = ""
         if self._shuttle:
-            for stream in (self._shuttle.stdin, self._shuttle.stdout):
-                assert stream
-                stream.close()
+            assert self._shuttle.stdin and self._shuttle.stdout and self._shuttle.stderr
+            with contextlib.suppress(BrokenPipeError):
+                # Not by the end of its input alone: a process forked from this one may hold that open.
+                self._shuttle.stdin.write(b"q")
             try:
                 self._shuttle.wait(_ANSWER_S)
             except subprocess.TimeoutExpired:
                 self._shuttle.kill()
-                self._shuttle.wait()
-        self._last_log = read_log(self._log_fd) if os.fstat(self._log_fd).st_size else None
+            words = self._last_words()
+            for stream in (self._shuttle.stdin, self._shuttle.stdout, self._shuttle.stderr):
+                stream.close()
+        if os.fstat(self._log_fd).st_size:
+            self._last_log = read_log(self._log_fd)
         os.close(self._log_fd)
+        return words
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
-        assert self._shuttle and self._shuttle.stderr
-        words = self._last_words()
-        self._shuttle.stderr.close()
-        if self._shuttle.returncode and error is None:
+        words = self._stop()
+        if self._shuttle and self._shuttle.returncode and error is None:
             raise ShuttleError(words)

@@ -22,7 +22,7 @@ COUNT = 400
 
 
 def _bunch(faults: Faults, seed: int = 1, count: int = COUNT) -> Log:
-    """The log of `count` datagrams from the server to the client, all of them candidates, in the order of the writes."""
+    """The log of `count` datagrams from the server to the client, all of them candidates."""
     with TruthWire(WireConfig(seed=seed, to_client=faults)) as wire:
         send_bunch(wire, wire.server, wire.client, list(range(count)))
     log = wire.log()
@@ -175,14 +175,14 @@ def _checksum_errors(wire: TruthWire) -> int:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_corrupted_frame_has_a_wrong_checksum_and_no_other_has(version: int) -> None:
-    with TruthWire(WireConfig(to_client=Faults(corrupt=When(probability=0.05)))) as wire:
-        with Witness(wire, wire.client) as witness:
-            with connection(wire, version) as (server, client):
-                data = noise(500_000)
-                assert transfer(server, client, data) == data
-            settled(wire)
-            sightings = witness.sightings()
-            counted = _checksum_errors(wire)
+    config = WireConfig(to_client=Faults(corrupt=When(probability=0.05)))
+    with TruthWire(config) as wire, Witness(wire, wire.client) as witness:
+        with connection(wire, version) as (server, client):
+            data = noise(500_000)
+            assert transfer(server, client, data) == data
+        settled(wire)
+        sightings = witness.sightings()
+        counted = _checksum_errors(wire)
     log = wire.log()
     corrupted = has(log, Fate.CORRUPTED)[log["direction"] == Direction.TO_CLIENT].tolist()
     assert sum(corrupted) == counted > 5
@@ -195,11 +195,11 @@ def test_a_corrupted_frame_has_a_wrong_checksum_and_no_other_has(version: int) -
 
 
 def test_only_candidates_are_harmed() -> None:
-    with TruthWire(WireConfig(to_client=Faults(drop=ALWAYS, port=9), to_server=Faults(drop=When(every=2)))) as wire:
-        with connection(wire) as (server, client):
-            data = noise(100_000)
-            assert transfer(server, client, data) == data
-            assert transfer(client, server, data) == data
+    config = WireConfig(to_client=Faults(drop=ALWAYS, port=9), to_server=Faults(drop=When(every=2)))
+    with TruthWire(config) as wire, connection(wire) as (server, client):
+        data = noise(100_000)
+        assert transfer(server, client, data) == data
+        assert transfer(client, server, data) == data
     log = wire.log()
     back = log["direction"] == Direction.TO_SERVER
     assert not log[~back]["candidate"].any()
@@ -208,12 +208,11 @@ def test_only_candidates_are_harmed() -> None:
 
 
 def test_a_port_selects_its_connection_in_both_directions() -> None:
-    with TruthWire(WireConfig(armed=False)) as probe, connection(probe) as (server, _):
-        port = server.getsockname()[1] + 1  # what the next connection of these tests gets
+    port = 7
     faults = Faults(delay=ALWAYS, port=port)
     with TruthWire(WireConfig(to_client=faults, to_server=faults)) as wire:
-        for _ in range(2):
-            with connection(wire) as (server, client):
+        for server_port in (port, 8):
+            with connection(wire, port=server_port) as (server, client):
                 transfer(server, client, noise(10_000))
                 transfer(client, server, noise(10_000))
     log = wire.log()
@@ -224,18 +223,18 @@ def test_a_port_selects_its_connection_in_both_directions() -> None:
 
 
 def test_nothing_is_harmed_until_the_wire_is_armed_nor_after() -> None:
-    with TruthWire(WireConfig(to_client=Faults(drop=When(every=3)), armed=False)) as wire:
-        with connection(wire) as (server, client):
-            data = noise(50_000)
-            assert transfer(server, client, data) == data
-            settled(wire)
-            unarmed = len(wire.log())
-            wire.arm()
-            assert transfer(server, client, data) == data
-            settled(wire)
-            armed = len(wire.log())
-            wire.disarm()
-            assert transfer(server, client, data) == data
+    config = WireConfig(to_client=Faults(drop=When(every=3)), armed=False)
+    with TruthWire(config) as wire, connection(wire) as (server, client):
+        data = noise(50_000)
+        assert transfer(server, client, data) == data
+        settled(wire)
+        unarmed = len(wire.log())
+        wire.arm()
+        assert transfer(server, client, data) == data
+        settled(wire)
+        armed = len(wire.log())
+        wire.disarm()
+        assert transfer(server, client, data) == data
     log = wire.log()
     assert not has(log[:unarmed], Fate.DROPPED).any()
     assert has(log[unarmed:armed], Fate.DROPPED).any()
@@ -262,10 +261,10 @@ def test_tcp_survives_all_faults_at_once(version: int, gro: bool) -> None:
         delay_jitter_ns=100_000,
     )
     data = noise(2_000_000)
-    with TruthWire(WireConfig(gro=gro, to_client=faults, to_server=faults)) as wire:
-        with connection(wire, version) as (server, client):
-            assert transfer(server, client, data) == data
-            assert transfer(client, server, data) == data
+    config = WireConfig(gro=gro, to_client=faults, to_server=faults)
+    with TruthWire(config) as wire, connection(wire, version) as (server, client):
+        assert transfer(server, client, data) == data
+        assert transfer(client, server, data) == data
     log = wire.log()
     for fate in (Fate.DROPPED, Fate.CORRUPTED, Fate.COPY, Fate.SWAPPED, Fate.HELD, Fate.DELAYED):
         assert has(log, fate).any(), fate

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +60,16 @@ def test_after_an_error_inside_nothing_is_left() -> None:
     assert namespaces and not _held(namespaces)
 
 
+def test_a_forked_process_does_not_keep_the_wire_up() -> None:
+    with TruthWire():
+        forked = os.fork()
+        if forked == 0:
+            while True:
+                signal.pause()
+    os.kill(forked, signal.SIGKILL)
+    os.waitpid(forked, 0)
+
+
 def test_a_program_runs_in_the_side_that_was_asked_for() -> None:
     with TruthWire() as wire:
         for side in (wire.server, wire.client):
@@ -103,7 +114,7 @@ def test_a_wire_outlives_the_thread_that_made_it() -> None:
 def test_a_word_that_the_shuttle_does_not_know_is_refused(tmp_path: Path) -> None:
     for word in ("nonsense=1", "mtu_bytes=x", "mtu_bytes=", "to_client.drop.every=99999999999999999999999", "seed"):
         with TruthWire() as wire:
-            program = os.readlink(f"/proc/{wire.pid}/exe")
+            program = Path(f"/proc/{wire.pid}/exe").readlink()
         done = subprocess.run([program, word], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert done.stderr == f"{word}: Invalid argument\n"

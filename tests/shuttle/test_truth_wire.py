@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire carries what it is given, and its log is what the kernel on the far side says: every frame, order and time."""
+"""The wire carries what it is given, and its log is what the far side's kernel says: every frame, order and time."""
 
 from __future__ import annotations
 
@@ -145,13 +145,13 @@ def test_times_of_a_record_are_in_order() -> None:
 def test_with_gro_the_far_side_sees_merged_frames_and_without_it_none() -> None:
     def longest(gro: bool) -> int:
         hold = Faults(hold=When(every=8), hold_frames=8)
-        with TruthWire(WireConfig(gro=gro, gro_flush_ns=2_000_000, to_client=hold)) as wire:
-            with Witness(wire, wire.client) as witness, connection(wire) as (server, client):
-                data = noise(1_000_000)
-                assert transfer(server, client, data) == data
-                settled(wire)
-                assert wire.log()["length"].max() == 1514
-                return max(len(s.frame) for s in witness.sightings())
+        config = WireConfig(gro=gro, gro_flush_ns=2_000_000, to_client=hold)
+        with TruthWire(config) as wire, Witness(wire, wire.client) as witness, connection(wire) as (server, client):
+            data = noise(1_000_000)
+            assert transfer(server, client, data) == data
+            settled(wire)
+            assert wire.log()["length"].max() == 1514
+            return max(len(s.frame) for s in witness.sightings())
 
     assert longest(gro=True) > 2 * 1448
     assert longest(gro=False) == 1514
@@ -190,6 +190,17 @@ def test_when_waiting_frames_fill_the_room_the_rest_waits_in_the_kernel() -> Non
     log = wire.log()[start:]
     assert log["number"].tolist() == list(range(start + 1, start + 6001))
     assert has(log, Fate.FORWARDED | Fate.DELAYED).all()
+
+
+def test_frames_that_not_even_the_kernel_can_keep_are_counted() -> None:
+    slow = Faults(only_payload=False, delay=When(every=1), delay_ns=500_000_000)
+    sent = 20_000
+    with TruthWire(WireConfig(to_client=slow)) as wire:
+        assert wire.queue_drops() == 0
+        send_bunch(wire, wire.server, wire.client, [20] * sent, quiet_s=1.0)
+        drops = wire.queue_drops()
+    assert drops > 0
+    assert len(wire.log()) + drops == sent
 
 
 @pytest.mark.parametrize(
