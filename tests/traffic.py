@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 from tickpath.lab.shuttle import Side, TruthWire
 
@@ -91,6 +92,14 @@ def send_paced(sender: socket.socket, receiver: socket.socket, count: int, size_
             got += len(receiver.recv(size_bytes - got))
 
 
+def _left(wire: TruthWire, side: Side) -> int:
+    """Frames that left the side's device: the shuttle has read them, or the kernel counts them as dropped."""
+    with wire.inside(side):
+        lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    (counters,) = (line.split()[1:] for line in lines if line.split()[0] == f"{side.device}:")
+    return int(counters[8]) + int(counters[11])
+
+
 def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], quiet_s: float = 0.1) -> None:
     """UDP datagrams, one after the other without waiting: nobody repeats one that is lost."""
     port = next(_PORTS)
@@ -101,8 +110,10 @@ def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], qu
     with sender, receiver:
         # Bound: a neighbour that says "no such port" would add frames of its own.
         receiver.bind((str(target.ipv4), port))
+        before = _left(wire, origin)
         for size in sizes:
             sender.sendto(bytes(size), (str(target.ipv4), port))
+        wait_until(lambda: _left(wire, origin) - before >= len(sizes), "all datagrams in the shuttle")
         settled(wire, quiet_s)
 
 

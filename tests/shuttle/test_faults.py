@@ -21,13 +21,13 @@ pytestmark = [
 COUNT = 400
 
 
-def _bunch(faults: Faults, seed: int = 1, count: int = COUNT) -> Log:
-    """The log of `count` datagrams from the server to the client, all of them candidates."""
+def _bunch(faults: Faults, seed: int = 1, quiet_s: float = 0.1) -> Log:
+    """The log of COUNT datagrams from the server to the client, all of them candidates."""
     with TruthWire(WireConfig(seed=seed, to_client=faults)) as wire:
-        send_bunch(wire, wire.server, wire.client, list(range(count)))
+        send_bunch(wire, wire.server, wire.client, list(range(COUNT)), quiet_s)
     log = wire.log()
     assert (log["direction"] == Direction.TO_CLIENT).all()
-    assert sorted(set(log["candidate"].tolist())) == list(range(1, count + 1))
+    assert sorted(set(log["candidate"].tolist())) == list(range(1, COUNT + 1))
     return log
 
 
@@ -65,6 +65,17 @@ def test_the_seed_says_which_frames_are_dropped(seed: int) -> None:
     dropped = log[has(log, Fate.DROPPED)]["candidate"].tolist()
     assert dropped == _chosen(seed, Direction.TO_CLIENT, 1, 0.1, COUNT)
     assert 0.05 * COUNT < len(dropped) < 0.15 * COUNT
+
+
+def test_each_direction_draws_for_itself() -> None:
+    drop = Faults(only_payload=False, drop=When(probability=0.1))
+    with TruthWire(WireConfig(to_client=drop, to_server=drop)) as wire:
+        send_bunch(wire, wire.server, wire.client, [1] * COUNT)
+        send_bunch(wire, wire.client, wire.server, [1] * COUNT)
+    log = wire.log()
+    for direction in Direction:
+        dropped = log[has(log, Fate.DROPPED) & (log["direction"] == direction)]
+        assert dropped["candidate"].tolist() == _chosen(1, direction, 1, 0.1, COUNT)
 
 
 def test_all_decisions_repeat_with_the_seed_and_differ_with_another() -> None:
@@ -115,6 +126,23 @@ def test_a_swapped_frame_comes_behind_the_next_n() -> None:
     assert log[has(log, Fate.UNSENT)]["candidate"].tolist() == [COUNT]
 
 
+def test_many_frames_swapped_at_once_each_let_n_go_first() -> None:
+    log = _bunch(Faults(only_payload=False, swap=When(probability=0.5), swap_by=4, swap_wait_ns=10_000_000_000))
+    swapped = set(_chosen(1, Direction.TO_CLIENT, 4, 0.5, COUNT))
+    expected: list[int] = []
+    waiting: list[tuple[int, int]] = []
+    passed = 0
+    for n in range(1, COUNT + 1):
+        if n in swapped:
+            waiting.append((n, passed + 4))
+            continue
+        passed += 1
+        expected += [n, *(late for late, turn in waiting if turn == passed)]
+        waiting = [(late, turn) for late, turn in waiting if turn > passed]
+    assert log[has(log, Fate.FORWARDED)]["candidate"].tolist() == expected
+    assert log[has(log, Fate.UNSENT)]["candidate"].tolist() == [late for late, _ in waiting]
+
+
 def test_a_swapped_frame_does_not_wait_for_ever() -> None:
     log = _bunch(Faults(only_payload=False, swap=When(every=COUNT), swap_wait_ns=20_000_000))
     last = log[log["candidate"] == COUNT][0]
@@ -147,6 +175,16 @@ def test_delays_are_at_least_as_long_as_asked_and_keep_the_order() -> None:
     assert set(log["fate"].tolist()) == {Fate.FORWARDED | Fate.DELAYED}
     assert log["candidate"].tolist() == list(range(1, COUNT + 1))
     assert (log["before_ns"] - log["read_ns"] >= delay_ns).all()
+
+
+def test_frames_behind_a_delayed_one_wait_with_it() -> None:
+    log = _bunch(Faults(only_payload=False, delay=When(every=COUNT // 2), delay_ns=200_000_000), quiet_s=0.5)
+    assert log["candidate"].tolist() == list(range(1, COUNT + 1))
+    delayed = log[has(log, Fate.DELAYED)]
+    assert delayed["candidate"].tolist() == [COUNT // 2, COUNT]
+    behind = log[(log["candidate"] > COUNT // 2) & (log["read_ns"] < delayed["before_ns"][0])]
+    assert len(behind)
+    assert behind["before_ns"].min() > delayed["before_ns"][0]
 
 
 def test_jitter_is_spread_over_its_range() -> None:
@@ -192,6 +230,11 @@ def test_a_corrupted_frame_has_a_wrong_checksum_and_no_other_has(version: int) -
         assert isinstance(packet, Packet)
         wrong.append(packet.tcp_checksum == Checksum.BAD)
     assert wrong == corrupted
+
+
+def test_a_frame_without_a_tcp_checksum_is_not_corrupted() -> None:
+    log = _bunch(Faults(only_payload=False, corrupt=ALWAYS))
+    assert set(log["fate"].tolist()) == {Fate.FORWARDED}
 
 
 def test_only_candidates_are_harmed() -> None:

@@ -78,12 +78,17 @@ def test_a_program_runs_in_the_side_that_was_asked_for() -> None:
             assert int(child.communicate()[0]) == side.namespace.stat().st_ino
 
 
+# It has forked: what it had open, the shuttle's input too, stays open after its end.
 _KILLED = """
-import sys, time
+import os, time
 from tickpath.lab.shuttle import TruthWire
 with TruthWire() as wire:
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(1000)
     child = wire.run_in(wire.server, ["sleep", "1000"])
-    print(wire.pid, child.pid, *(s.namespace.stat().st_ino for s in (wire.server, wire.client)), flush=True)
+    inodes = (s.namespace.stat().st_ino for s in (wire.server, wire.client))
+    print(forked, wire.pid, child.pid, *inodes, flush=True)
     time.sleep(1000)
 """
 
@@ -92,13 +97,16 @@ def test_after_kill_9_of_the_maker_nothing_is_left() -> None:
     maker = subprocess.Popen([sys.executable, "-c", _KILLED], stdout=subprocess.PIPE, text=True)
     assert maker.stdout
     with maker.stdout as said:
-        shuttle, child, *namespaces = (int(word) for word in said.readline().split())
-    assert _held(set(namespaces))
-    maker.kill()
-    maker.wait()
-    wait_until(lambda: not Path(f"/proc/{shuttle}").exists(), "end of the shuttle")
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), "end of the program inside")
-    wait_until(lambda: not _held(set(namespaces)), "end of the namespaces")
+        forked, shuttle, child, *namespaces = (int(word) for word in said.readline().split())
+    try:
+        assert _held(set(namespaces))
+        maker.kill()
+        maker.wait()
+        wait_until(lambda: not Path(f"/proc/{shuttle}").exists(), "end of the shuttle")
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), "end of the program inside")
+        wait_until(lambda: not _held(set(namespaces)), "end of the namespaces")
+    finally:
+        os.kill(forked, signal.SIGKILL)
 
 
 def test_a_wire_outlives_the_thread_that_made_it() -> None:
