@@ -118,5 +118,9 @@ class Venue(Protocol):
 
 def text(value: Any) -> str:
     """A JSON value for a log line, shortened."""
-    shown = bytes(value.mini).decode(errors="replace") if isinstance(value, simdjson.Object) else str(value)
+    if isinstance(value, simdjson.Object):
+        compact: Any = value.mini  # bytes, though its stub says str
+        shown = compact.decode(errors="replace")
+    else:
+        shown = str(value)
     return shown if len(shown) <= 200 else shown[:199] + "~"
