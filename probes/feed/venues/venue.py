@@ -120,7 +120,7 @@ def text(value: Any) -> str:
     """A JSON value for a log line, shortened."""
     if isinstance(value, simdjson.Object):
         compact: Any = value.mini  # bytes, though its stub says str
-        shown = compact.decode(errors="replace")
+        shown = str(compact, errors="replace")
     else:
         shown = str(value)
     return shown if len(shown) <= 200 else shown[:199] + "~"
