@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of the native module; the public names are in tickpath.exporter.correlator."""
+
+from pathlib import Path
+from typing import Any, TypedDict, final
+
+from tickpath.histogram import Histogram
+
+LEGS: dict[str, int]
+METHODS: dict[str, int]
+REASONS: dict[str, int]
+STAMPS: dict[str, int]
+JOINED_BYTES: int
+JOINED: dict[str, tuple[int, str, int]]
+
+class LabelView(TypedDict):
+    venue: str
+    feed: str
+    messages: int
+    matched: dict[tuple[int, int, int], int]
+    unmatched: dict[int, int]
+    missing: dict[tuple[int, int], int]
+    negative: dict[int, int]
+    hol_blocked: int
+    retransmitted: int
+    reordered: int
+    merged: int
+    ordinal_gaps: int
+
+class RingView(TypedDict):
+    ring: int
+    alive: bool
+    lost: int
+    skipped: int
+    cursor: int
+    name: str
+    kind: str
+    counters: dict[int, int]
+
+class ClockView(TypedDict):
+    clock: int
+    device: int
+    steps: int
+    offset_ns: int
+    bound_ns: int
+    max_error_ns: int
+
+@final
+class CorrelatorCore:
+    def __init__(
+        self,
+        *,
+        window_ns: int,
+        match: int,
+        max_connections: int,
+        max_segments: int,
+        max_pending: int,
+        max_labels: int,
+        max_series: int,
+        joined_capacity: int,
+        memory_bytes: int,
+        read_clock: bool,
+    ) -> None: ...
+    @property
+    def paths(self) -> dict[int, Path]: ...
+    def attach(self, path: Path, from_start: bool) -> int: ...
+    def detach(self, ring: int) -> None: ...
+    def alive(self, ring: int) -> bool: ...
+    def inode(self, ring: int) -> int: ...
+    def poll(self, now_ns: int) -> int: ...
+    def flush(self, now_ns: int) -> None: ...
+    def joined(self, out: Any) -> int: ...
+    def view(
+        self,
+    ) -> tuple[
+        list[LabelView], list[tuple[int, int, int, Histogram]], list[RingView], list[ClockView], dict[str, int]
+    ]: ...

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Results into counters and histograms, per venue and feed.
+ */
+#include "exporter/correlator/internal.h"
+
+struct tp_label *tp_label_of(struct tp_join *j, const struct tp_row *row) {
+    struct tp_label wanted;
+    memset(&wanted, 0, sizeof wanted);
+    memcpy(wanted.venue, row->venue, TP_VENUE_BYTES);
+    memcpy(wanted.feed, row->feed, TP_FEED_BYTES);
+    for (uint32_t i = 0; i < j->label_count; i++) {
+        struct tp_label *label = &j->labels[i];
+        if (strcmp(label->venue, wanted.venue) == 0 && strcmp(label->feed, wanted.feed) == 0)
+            return label;
+    }
+    if (j->label_count == j->limits.labels) {
+        j->totals.labels_refused++;
+        return &j->labels[0];
+    }
+    struct tp_label *label = &j->labels[j->label_count++];
+    memcpy(label->venue, wanted.venue, sizeof wanted.venue);
+    memcpy(label->feed, wanted.feed, sizeof wanted.feed);
+    return label;
+}
+
+/* Legs that no wire stamp enters carry no source. */
+static uint8_t source_of(const struct tp_joined *r, unsigned leg) {
+    switch (leg) {
+    case TP_LEG_BN_TO_NIC:
+    case TP_LEG_NIC_TO_KERNEL:
+    case TP_LEG_HOL_WAIT:
+    case TP_LEG_STACK:
+    case TP_LEG_IN_HOST:
+    case TP_LEG_NIC_TO_USER:
+        return r->source;
+    case TP_LEG_TOTAL: /* with the hops that add up to it */
+        return r->legs & 1u << TP_LEG_BN_TO_NIC ? r->source : TP_SOURCE_NONE;
+    default:
+        return TP_SOURCE_NONE;
+    }
+}
+
+static void observe(struct tp_join *j, struct tp_label *label, const struct tp_joined *r, unsigned leg) {
+    struct tp_histogram **place = &label->histograms[leg][source_of(r, leg)];
+    if (!*place) {
+        struct tp_histogram *made = j->series < j->limits.series ? malloc(sizeof *made) : NULL;
+        if (!made) {
+            j->totals.series_refused++;
+            return;
+        }
+        tp_histogram_reset(made);
+        *place = made;
+        j->series++;
+    }
+    tp_histogram_observe(*place, r->leg_ns[leg]);
+    if (r->leg_ns[leg] < 0)
+        label->negative[leg]++;
+}
+
+void tp_account(struct tp_join *j, struct tp_label *label, struct tp_joined *r) {
+    r->label = (uint16_t)(label - j->labels);
+    label->messages++;
+    if (r->method != TP_METHOD_NONE)
+        label->matched[r->tier][r->method][r->source]++;
+    else
+        label->unmatched[r->reason]++;
+    label->hol_blocked += r->blocked;
+    label->retransmitted += !!(r->span_flags & TP_SPAN_COPIED);
+    label->reordered += !!(r->span_flags & TP_SPAN_REORDERED);
+    label->merged += !!(r->span_flags & TP_SPAN_MERGED);
+    for (uint32_t legs = r->legs; legs; legs &= legs - 1)
+        observe(j, label, r, (unsigned)__builtin_ctz(legs));
+    for (unsigned leg = 0; leg < TP_LEGS; leg++) {
+        if (r->missing[leg])
+            label->missing[leg][r->missing[leg]]++;
+    }
+    if (j->joined) {
+        if (j->joined_written - j->joined_fetched == j->limits.joined) {
+            j->joined_fetched++;
+            j->totals.joined_overrun++;
+        }
+        j->joined[j->joined_written++ % j->limits.joined] = *r;
+    }
+}
