@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole pipeline, as a user runs it: every message counted once, hops that add up, kills survived and accounted for."""
+"""The whole pipeline, as a user runs it: every message counted once, hops that add up, kills accounted for."""
 
 from __future__ import annotations
 
