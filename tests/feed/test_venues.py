@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tickpath.errors import ConfigError, InputError
@@ -224,6 +224,8 @@ JSON = st.recursive(
 )
 
 
+@example(b"-9223372036854775809")
+@example(b'{"E":123456789012345678901234567890}')
 @given(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=40)))
 def test_no_message_does_more_than_raise_value_error(payload: bytes) -> None:
     for url in ("ws://h/market/ws/btcusdt@trade", "ws://h/public/stream?streams=x@depth/y@depth", "ws://h/any"):

@@ -93,7 +93,10 @@ class BinanceReader(Reader):
         self.content = Content.EVENT
         self.exchange_ns = self.transaction_ns = self.gap = None
         self.topic = self._unknown
-        document: Any = self.parser.parse(payload)
+        try:
+            document: Any = self.parser.parse(payload)
+        except RuntimeError as error:
+            raise self.unreadable(error) from None
         # Keys are bytes because simdjson would encode a str anew for each look-up.
         try:
             try:

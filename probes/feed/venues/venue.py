@@ -79,7 +79,15 @@ class Reader:
 
     def read(self, payload: bytes) -> None:
         """Parse `payload`; ValueError where it is no JSON. No proxy of the document outlives this call."""
-        self.parser.parse(payload)
+        try:
+            self.parser.parse(payload)
+        except RuntimeError as error:
+            raise self.unreadable(error) from None
+
+    def unreadable(self, error: RuntimeError) -> ValueError:
+        """simdjson's other way to refuse (an integer of more than 64 bits is one), with a parser that nothing holds."""
+        self.parser = simdjson.Parser()
+        return ValueError(str(error))
 
 
 @dataclass(frozen=True)
