@@ -136,7 +136,10 @@ cdef class StampedSocket:
         timeout = sock.gettimeout()
         # The descriptor itself blocks; how long, is told to the kernel, so that a read that waits is one system call.
         sock.settimeout(None)
-        enable_stamps(sock)
+        try:
+            enable_stamps(sock)
+        except OSError:
+            pass  # a kernel without stamps: the READ records say that none came
         self.settimeout(timeout)
 
     def __dealloc__(self):
@@ -235,6 +238,9 @@ cdef class StampedSocket:
 
     def interrupt(self):
         self.interrupted = True
+
+    def resume(self):
+        self.interrupted = False
 
     def shutdown(self, how):
         self.sock.shutdown(how)

@@ -179,6 +179,8 @@ class Feed:
             reason = str(ended)
         finally:
             self._connection = None
+            # The goodbye may wait for its answer, which a stop's interrupt would forbid.
+            connection.sock.resume()
             connection.websocket.close(timeout=1)
             connection.sock.close()
         _log.info("disconnected", reason=reason, messages=connection.recorder.messages)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tickpath.errors import ConfigError, InputError
@@ -224,6 +224,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @example(b"-9223372036854775809")
 @example(b'{"E":123456789012345678901234567890}')
 @given(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=40)))

@@ -131,7 +131,7 @@ def test_what_is_not_known_is_not_flagged(recorder: Recorder, pair: tuple[socket
 DIFFERENCE = st.one_of(st.integers(-(2**40), 2**40), st.sampled_from([-1, 0, 2**32 - 1, 2**32, 2**31, -(2**31)]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
 @given(differences=st.tuples(DIFFERENCE, DIFFERENCE, DIFFERENCE, DIFFERENCE), length=st.integers(0, 2**40))
 def test_every_difference_comes_back_whole(
     recorder: Recorder, pair: tuple[socket.socket, ...], differences: tuple[int, int, int, int], length: int

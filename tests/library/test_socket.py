@@ -255,6 +255,17 @@ def test_interrupt_ends_the_wait_once() -> None:
         assert near.recv(1) == b"x"
 
 
+def test_an_interrupt_can_be_taken_back() -> None:
+    with tcp_pair() as (near, far):
+        near.settimeout(5)
+        near.interrupt()
+        near.resume()
+        timer = threading.Timer(0.1, lambda: far.sendall(b"x"))
+        timer.start()
+        assert near.recv(1) == b"x"
+        timer.join()
+
+
 def test_a_signal_without_interrupt_lets_the_read_go_on() -> None:
     with tcp_pair() as (near, far):
         near.settimeout(30)

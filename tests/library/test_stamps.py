@@ -7,7 +7,7 @@ import socket
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickpath.errors import InputError
@@ -39,16 +39,19 @@ def ns(pair: tuple[int, int]) -> int:
     return pair[0] * 1_000_000_000 + pair[1]
 
 
+@settings(deadline=None)
 @given(st.tuples(SECONDS, NANOSECONDS), st.tuples(SECONDS, NANOSECONDS), st.sampled_from([37, 65]))
 def test_the_64_bit_form_gives_software_and_raw_hardware(sw: tuple[int, int], hw: tuple[int, int], kind: int) -> None:
     assert parse(wide(sw, hw, kind)) == (ns(sw), ns(hw))
 
 
+@settings(deadline=None)
 @given(st.tuples(NARROW_SECONDS, NANOSECONDS), st.tuples(NARROW_SECONDS, NANOSECONDS))
 def test_the_32_bit_form_gives_the_same(sw: tuple[int, int], hw: tuple[int, int]) -> None:
     assert parse(narrow(sw, hw)) == (ns(sw), ns(hw))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 100), st.binary(max_size=60)), max_size=4), st.integers(0, 4)
 )
@@ -61,6 +64,7 @@ def test_messages_of_other_kinds_are_stepped_over(others: list[tuple[int, int, b
 STAMPS = {(socket.SOL_SOCKET, SO_TIMESTAMPING_OLD), (socket.SOL_SOCKET, SO_TIMESTAMPING_NEW)}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_do_more_than_raise(noise: bytes) -> None:
     try:
@@ -71,6 +75,7 @@ def test_no_bytes_do_more_than_raise(noise: bytes) -> None:
     assert hw_ns >= 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 63), st.integers(0, 2**64 - 1))
 def test_a_length_that_cannot_be_is_refused(at: int, length: int) -> None:
     whole = wide((1, 2), (3, 4))
