@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -111,3 +115,13 @@ def test_the_kernels_own_message_is_understood() -> None:
         sw_ns, hw_ns = parse(b"".join(control(*message) for message in ancillary))
     assert sw_ns > 1_700_000_000_000_000_000
     assert hw_ns == 0
+
+
+def test_damaged_bytes_are_read_without_passing_their_end(sanitized: Callable[[str], Path]) -> None:
+    program = sanitized("stamps_mutations.c")
+    env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # looking for leaks wants ptrace, which containers forbid
+    run = subprocess.run([program, "1000000"], env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert all(int(count) > 10_000 for count in run.stdout.split()), f"not every result was reached: {run.stdout}"
+    overread = subprocess.run([program, "overread"], env=env, capture_output=True, text=True, check=False)
+    assert "heap-buffer-overflow" in overread.stderr
