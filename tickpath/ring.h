@@ -207,7 +207,7 @@ static inline size_t tp_ring_read(struct tp_ring_reader *reader, struct tp_event
         if (head < wanted) {
             break;
         }
-        if (atomic_load_explicit(&slot->words[0], memory_order_acquire) == wanted) {
+        if (atomic_load_explicit(&slot->words[0], memory_order_relaxed) == wanted) {
             continue; /* it came between the two looks */
         }
         uint64_t resume = tp_ring_resume(reader, head);
