@@ -222,7 +222,8 @@ static void row_store(struct tp_row *shared, const struct tp_row *row) {
     atomic_store_explicit(version, odd + 1, memory_order_release);
 }
 
-/* Puts in order what a predecessor left: its last record may lack its head, its connections are gone. */
+/* Puts in order what a predecessor left: its last record may lack its head, its connections are gone, and a row that it
+ * was writing is neither the one nor the other. */
 static void take_over(struct tp_ring_writer *writer) {
     struct tp_ring_header *header = writer->header;
     uint64_t head = atomic_load(&header->head);
@@ -233,7 +234,11 @@ static void take_over(struct tp_ring_writer *writer) {
     writer->head = head;
     for (uint32_t index = 0; index < writer->rows; index++) {
         struct tp_row row = row_copy(&writer->row_table[index]);
-        if (row.state == TP_ROW_OPEN || (row.version & 1u)) {
+        if (row.version & 1u) {
+            /* Half of one content and half of another. A new generation: who holds its handle is told that it is gone. */
+            struct tp_row emptied = {.state = TP_ROW_FREE, .generation = (uint16_t)(row.generation + 1)};
+            row_store(&writer->row_table[index], &emptied);
+        } else if (row.state == TP_ROW_OPEN) {
             row.state = TP_ROW_CLOSED;
             row.closed_ns = monotonic_ns();
             row_store(&writer->row_table[index], &row);
@@ -493,8 +498,8 @@ int tp_ring_row_at(const struct tp_ring_reader *reader, uint32_t index, struct t
         *out = row_copy(shared);
         atomic_thread_fence(memory_order_acquire);
         if (!(before & 1u) && atomic_load_explicit(version, memory_order_relaxed) == before) {
-            if (before == 0) {
-                return -ENOENT; /* never used */
+            if (out->state == TP_ROW_FREE) {
+                return -ENOENT; /* never used, or emptied after its producer was killed in the middle of it */
             }
             *handle = index | (uint32_t)out->generation << 16;
             return 0;

@@ -128,6 +128,41 @@ def test_a_lapping_producer_in_another_process_tears_nothing(tmp_path: Path) -> 
     assert producer.returncode == 0
 
 
+# Rewrites one row until its standard input ends: every 8 bytes after the first 24 hold the same number.
+REWRITER = """
+import select, sys, numpy as np
+from pathlib import Path
+from tickpath.event import ROW
+from tickpath.ring import RingWriter
+with RingWriter(Path(sys.argv[1]), "p", "feed", capacity=16, rows=1) as writer:
+    rows = np.zeros(251, ROW)
+    rows.view("u8").reshape(251, -1)[:, 5:] = np.arange(251, dtype="u8")[:, None] * 0x0101010101010101
+    handle = writer.open_row(rows[:1])
+    print(handle, flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        for at in range(len(rows)):
+            writer.update_row(handle, rows[at : at + 1])
+"""
+
+
+def test_a_row_rewritten_by_another_process_is_never_seen_half(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REWRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as producer:
+        assert producer.stdout and producer.stdin
+        handle = int(producer.stdout.readline())
+        seen: set[int] = set()
+        with RingReader(tmp_path / "p.ring") as reader:
+            for _ in range(30_000):
+                row = reader.row(handle)
+                if row is not None:  # else it was being written at every attempt
+                    words = np.atleast_1d(row).view("u8")[5:]
+                    assert (words == words[0]).all()
+                    seen.add(int(words[0]))
+        producer.stdin.close()
+    assert producer.returncode == 0
+    assert len(seen) > 20, "the row was rewritten meanwhile"
+
+
 def test_a_producer_killed_anywhere_has_a_successor_and_its_readers_go_on(tmp_path: Path) -> None:
     reader = None
     received = 0
@@ -280,6 +315,23 @@ def test_the_successor_of_a_killed_producer_closes_its_connections(tmp_path: Pat
         assert [row["state"] for row in reader.rows().values()] == [RowState.OPEN]
         with RingWriter(tmp_path, "a", "feed"):
             assert [row["state"] for row in reader.rows().values()] == [RowState.CLOSED]
+
+
+def test_a_row_that_a_kill_cut_in_half_is_believed_by_nobody(tmp_path: Path) -> None:
+    rows_at, capacity, rows = 4096, 16, 4
+    with RingWriter(tmp_path, "a", "feed", capacity=capacity, rows=rows) as writer:
+        kept, torn = writer.open_row(_row(b"kept")), writer.open_row(_row(b"torn"))
+        image = writer.path.read_bytes()
+    # What a producer leaves that was killed after it had stored the first word of a row: its flags, not yet its irs.
+    cut = np.frombuffer(bytearray(image), ROW, count=rows, offset=rows_at)
+    cut[1]["version"] |= 1
+    cut[1]["flags"] = 0xFF
+    (tmp_path / "a.ring").write_bytes(cut.base)
+    with RingReader(tmp_path / "a.ring") as reader, RingWriter(tmp_path, "a", "feed", capacity=capacity, rows=rows):
+        assert reader.instance == 2
+        assert reader.row(torn) is None
+        assert [row["feed"] for row in reader.rows().values()] == [b"kept"]
+        assert reader.row(kept)["state"] == RowState.CLOSED
 
 
 def test_counters_are_running_totals_that_a_successor_goes_on_with(tmp_path: Path) -> None:
