@@ -21,9 +21,14 @@ _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30  # at a constant offset
 _LOAD_WORD_X, _LOAD_HALF_X, _LOAD_BYTE_X = 0x40, 0x48, 0x50  # at X plus a constant
 _LOAD_MEMORY, _STORE, _SET_X, _X_FROM_A = 0x60, 0x02, 0x01, 0x07
 _AND, _SHIFT_LEFT, _SHIFT_RIGHT, _ADD_X = 0x54, 0x64, 0x74, 0x0C
-_JUMP, _JUMP_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x05, 0x15, 0x45, 0x06
+_JUMP, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_ANY_BIT = 0x05, 0x15, 0x25, 0x45
+_LOAD_LENGTH, _RETURN, _RETURN_A = 0x80, 0x06, 0x16
 _PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _OUTGOING = 4
+
+# The longest frame that comes in one piece: a jumbo frame. What is longer was merged, and whoever merged it has
+# verified the checksums, or never left this host.
+WHOLE_BYTES = 9216
 
 _ETHERNET_BYTES, _TAG_BYTES, _TAGS = 14, 4, 2
 _TAG_TYPES = (0x8100, 0x88A8, 0x9100)
@@ -69,8 +74,8 @@ def _words(address: bytes) -> tuple[int, ...]:
     return struct.unpack(f"!{len(address) // 4}I", address)
 
 
-def _accept(program: _Program, wanted: Sequence[tuple[tuple[int, ...], int | None]], snap_bytes: int) -> None:
-    """Return `snap_bytes` where the words of the address (none: any) and the port (None: any) are as wanted; else 0."""
+def _accept(program: _Program, wanted: Sequence[tuple[tuple[int, ...], int | None]]) -> None:
+    """Accept where the words of the address (none: any) and the port (None: any) are as wanted; else return 0."""
     for words, port in wanted:
         # Each comparison that fails goes to the next candidate: past the rest of this one's instructions.
         left = 2 * len(words) + (2 if port is not None else 0) + 1
@@ -81,11 +86,20 @@ def _accept(program: _Program, wanted: Sequence[tuple[tuple[int, ...], int | Non
         if port is not None:
             program.add(_LOAD_MEMORY, _PORT)
             program.unless(_JUMP_EQUAL, port, 1)
-        program.add(_RETURN, snap_bytes)
+        program.jump("accepted")
     program.add(_RETURN, 0)
 
 
-def _ipv4(program: _Program, selectors: Sequence[Selector], snap_bytes: int) -> None:
+def _accepted(program: _Program, snap_bytes: int) -> None:
+    """Of a frame that came in one piece all, so that its checksum can be verified where nobody has; else the headers."""
+    program.label("accepted")
+    program.add(_LOAD_LENGTH)
+    program.unless(_JUMP_ABOVE, WHOLE_BYTES, 1)
+    program.add(_RETURN, snap_bytes)
+    program.add(_RETURN_A)
+
+
+def _ipv4(program: _Program, selectors: Sequence[Selector]) -> None:
     wanted = [
         (() if s.remote is None else _words(s.remote[12:]), s.port)
         for s in selectors
@@ -108,12 +122,12 @@ def _ipv4(program: _Program, selectors: Sequence[Selector], snap_bytes: int) -> 
     program.add(_X_FROM_A)
     program.add(_LOAD_HALF_X, 0)
     program.add(_STORE, _PORT)
-    _accept(program, wanted, snap_bytes)
+    _accept(program, wanted)
     program.label("ipv4 fragment")
-    _accept(program, list(dict.fromkeys((words, None) for words, _ in wanted)), snap_bytes)
+    _accept(program, list(dict.fromkeys((words, None) for words, _ in wanted)))
 
 
-def _ipv6(program: _Program, selectors: Sequence[Selector], snap_bytes: int) -> None:
+def _ipv6(program: _Program, selectors: Sequence[Selector]) -> None:
     wanted = [
         (() if s.remote is None else _words(s.remote), s.port)
         for s in selectors
@@ -131,14 +145,15 @@ def _ipv6(program: _Program, selectors: Sequence[Selector], snap_bytes: int) -> 
     program.label("ipv6 tcp")
     program.add(_LOAD_HALF_X, 40)
     program.add(_STORE, _PORT)
-    _accept(program, wanted, snap_bytes)
+    _accept(program, wanted)
     program.label("ipv6 extended")
-    _accept(program, list(dict.fromkeys((words, None) for words, _ in wanted)), snap_bytes)
+    _accept(program, list(dict.fromkeys((words, None) for words, _ in wanted)))
 
 
 def compile_filter(selectors: Sequence[Selector], *, ethernet: bool, snap_bytes: int) -> bytes:
-    """The program, struct sock_filter after struct sock_filter, that admits `snap_bytes` of the selected peers' frames.
+    """The program, struct sock_filter after struct sock_filter, that admits the selected peers' frames.
 
+    Whole ones up to WHOLE_BYTES, of longer ones the first `snap_bytes`.
     `ethernet`: frames start with an Ethernet header and up to two VLAN tags; else with IP.
     ConfigError: too many remotes.
     """
@@ -165,6 +180,7 @@ def compile_filter(selectors: Sequence[Selector], *, ethernet: bool, snap_bytes:
         program.when_equal(4, "ipv4")
         program.when_equal(6, "ipv6")
         program.add(_RETURN, 0)
-    _ipv4(program, selectors, snap_bytes)
-    _ipv6(program, selectors, snap_bytes)
+    _ipv4(program, selectors)
+    _ipv6(program, selectors)
+    _accepted(program, snap_bytes)
     return program.encoded()

@@ -230,8 +230,9 @@ def test_fragments_and_broken_frames_are_counted(tap: Tap) -> None:
         wait_until(lambda: capture.reader.count(Counter.FRAMES) == len(pieces) + 2)
 
 
-def test_a_wrong_checksum_is_flagged_and_moves_no_connection(tap: Tap) -> None:
-    bad = TCP(sport=443, dport=40000, flags="SA", seq=9, chksum=0x1234)
+@pytest.mark.parametrize("payload_bytes", [0, 1400])
+def test_a_wrong_checksum_is_flagged_and_moves_no_connection(tap: Tap, payload_bytes: int) -> None:
+    bad = TCP(sport=443, dport=40000, flags="SA", seq=9, chksum=0x1234) / bytes(payload_bytes)
     with tap.capture().start() as capture:
         tap.deliver(ipv4(tcp("SA", 1)), ipv4(bad), ipv4(tcp("PA", 2, b"x")))
         segments = capture.reader.wait(Kind.SEGMENT, 3)
