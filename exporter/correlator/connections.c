@@ -144,6 +144,7 @@ static struct tp_conn *conn_new(struct tp_join *j, int64_t now_ns) {
     tp_queue_init(&c->reads, sizeof(struct tp_read_item), 1024, &j->budget);
     tp_queue_init(&c->pending, sizeof(struct tp_pending), j->limits.pending, &j->budget);
     c->used_ns = now_ns;
+    c->emptied_ns = INT64_MIN;
     c->next = j->conns;
     c->link = &j->conns;
     if (j->conns)

@@ -34,6 +34,18 @@ static const struct tp_read_item *read_of(const struct tp_conn *c, int64_t end) 
     return NULL;
 }
 
+static int64_t emptied(const struct tp_read_item *read) {
+    return read->drained ? read->asked_ns : INT64_MIN;
+}
+
+/* When the read before was asked for, if it left nothing behind: what had come by then was in it. Else INT64_MIN. */
+static int64_t emptied_before(const struct tp_conn *c, const struct tp_read_item *read) {
+    int64_t at_ns = c->emptied_ns;
+    for (uint32_t i = 0; i < c->reads.count && tp_queue_at(&c->reads, i) != read; i++)
+        at_ns = emptied(tp_queue_at(&c->reads, i));
+    return at_ns;
+}
+
 /* The earliest moment known by which all bytes before stream offset `end` had surely come: somebody had them.
  * `*same_until` is how much further the same is true. */
 static int64_t delivered_by(const struct tp_conn *c, const struct tp_pending *m, int64_t end, int64_t *same_until) {
@@ -105,6 +117,16 @@ static void walk(const struct tp_flow *f, const struct tp_conn *c, const struct 
     }
 }
 
+/* Whether every wire producer has shown segments from after the message's receipt, of whatever flow. */
+static bool wires_passed(const struct tp_join *j, const struct tp_pending *m) {
+    for (uint32_t i = 0; i < TP_INPUTS; i++) {
+        const struct tp_input *in = &j->inputs[i];
+        if (in->kind == TP_INPUT_WIRE && in->alive && in->mark_ns <= m->received_ns + TP_SAME_FRAME_NS)
+            return false;
+    }
+    return true;
+}
+
 /* Looks for the exact byte. Returns true when no record that may still come can change the answer. */
 static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const struct tp_pending *m,
                          struct arrival *a) {
@@ -115,14 +137,19 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
     }
     bool exact = m->tier != TP_TIER_C && f->has_base;
     bool all_there = true, all_over = true; /* observers: past the message end; past its receipt */
+    bool observed = false;
     for (int i = 0; i < TP_OBSERVERS; i++) {
         const struct tp_observer *o = &f->observers[i];
         if (!o->flow)
             continue;
+        observed = true;
         bool over = o->mark_ns > m->received_ns + TP_SAME_FRAME_NS;
         all_over &= over;
         all_there &= over || (exact && o->position >= f->base + m->end);
     }
+    /* A producer that has just begun may be about to show it. */
+    if (!observed)
+        all_over = wires_passed(j, m);
     if (!exact) {
         a->reason = m->tier == TP_TIER_C ? TP_REASON_TIER_C : TP_REASON_NO_BASE;
         return m->tier == TP_TIER_C && all_over;
@@ -194,7 +221,8 @@ static void latest_of_flow(const struct tp_flow *f, int64_t not_after_ns, struct
         latest_until(tp_span_map_at(&f->map, i), not_after_ns, best);
 }
 
-/* The lesser methods. They leave a->reason: why it is not offset. */
+/* The lesser methods. They leave a->reason: why it is not offset. Where the byte is known and was not captured, any
+ * other segment would be a wrong one. */
 static void look_by_time(const struct tp_join *j, const struct tp_conn *c, const struct tp_read_item *read,
                          const struct tp_pending *m, struct arrival *a) {
     int64_t until_ns = c->flow && read ? read->returned_ns : m->received_ns;
@@ -206,7 +234,11 @@ static void look_by_time(const struct tp_join *j, const struct tp_conn *c, const
                 latest_of_flow(f, until_ns, &a->own);
         }
     }
-    if (a->own.to > a->own.from && a->own.first_ns >= until_ns - TP_NEAR_NS)
+    int64_t from_ns = until_ns - TP_NEAR_NS;
+    int64_t emptied_ns = c->flow && read ? emptied_before(c, read) : INT64_MIN;
+    if (emptied_ns > from_ns)
+        from_ns = emptied_ns;
+    if (a->own.to > a->own.from && a->own.first_ns >= from_ns)
         a->method = c->flow ? TP_METHOD_SOCKET : TP_METHOD_WINDOW;
     a->in_order = a->reason;
 }
@@ -337,8 +369,12 @@ static void settle(struct tp_conn *c, const struct tp_pending *m, const struct t
     }
     tp_span_map_forget(&c->readable, m->end - 1, INT64_MAX);
     tp_span_map_forget(&c->copied, m->end - 1, INT64_MAX);
-    while (c->reads.count && ((const struct tp_read_item *)tp_queue_at(&c->reads, 0))->to < m->end)
-        tp_queue_pop(&c->reads);
+    for (; c->reads.count; tp_queue_pop(&c->reads)) {
+        const struct tp_read_item *first = tp_queue_at(&c->reads, 0);
+        if (first->to >= m->end)
+            break;
+        c->emptied_ns = emptied(first);
+    }
 }
 
 bool tp_finish_head(struct tp_join *j, struct tp_conn *c, int64_t now_ns, bool force, enum tp_reason forced_reason) {
@@ -355,7 +391,7 @@ bool tp_finish_head(struct tp_join *j, struct tp_conn *c, int64_t now_ns, bool f
     const struct tp_read_item *read = m->tier == TP_TIER_C ? NULL : read_of(c, m->end);
     if (!found(&a))
         look_at_socket_stamp(j, read, m, &a);
-    if (!found(&a))
+    if (!found(&a) && a.reason != TP_REASON_WIRE_GAP)
         look_by_time(j, c, read, m, &a);
     if (!found(&a))
         a.in_order = a.reason;

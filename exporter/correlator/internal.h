@@ -118,6 +118,8 @@ struct tp_conn {
     int64_t readable_mark_ns;
     int64_t copied_mark_ns;
     struct tp_queue reads;
+    int64_t
+        emptied_ns; /* the read before those was asked for, and left nothing; INT64_MIN: it left something, or none */
     struct tp_queue pending;
 };
 
@@ -127,7 +129,8 @@ enum tp_input_kind { TP_INPUT_FREE = 0, TP_INPUT_FEED, TP_INPUT_WIRE, TP_INPUT_K
 struct tp_input {
     enum tp_input_kind kind;
     bool alive;
-    int64_t last_ns;                                                      /* monotonic, of the last record */
+    int64_t last_ns; /* monotonic, of the last record */
+    int64_t mark_ns; /* wire: latest arrival that it has shown, of any flow */
     int (*row)(const void *context, uint32_t handle, struct tp_row *out); /* 0, or a negative errno */
     const void *context;
     void **by_row;     /* tp_conn (feed) or tp_observer (wire) of each row index */

@@ -81,6 +81,7 @@ int tp_join_input_add(struct tp_join *j, uint32_t input, enum tp_input_kind kind
         return -ENOMEM;
     }
     in->kind = kind;
+    in->mark_ns = INT64_MIN;
     in->rows = rows;
     in->row = row;
     in->context = context;
@@ -183,6 +184,8 @@ static void take_segment(struct tp_join *j, uint32_t input, const struct tp_even
         o->position = span.to;
     if (span.first_ns > o->mark_ns && !error)
         o->mark_ns = span.first_ns;
+    if (span.first_ns > j->inputs[input].mark_ns && !error)
+        j->inputs[input].mark_ns = span.first_ns;
     unsigned outcome = tp_span_map_add(&f->map, &span);
     if (outcome & (TP_SPAN_AGAIN | TP_SPAN_BEHIND | TP_SPAN_LATE)) {
         j->totals.segments_retransmitted += !!(outcome & TP_SPAN_AGAIN);
@@ -398,6 +401,9 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
             take_connection(j, input, e, now_ns);
             break;
         case TP_KIND_HELLO:
+            /* Before its lock is looked at again: from here on it may be waited for. */
+            tp_join_input_alive(j, input, true, now_ns);
+            break;
         case TP_KIND_BYE:
             break;
         default:

@@ -28,7 +28,6 @@ from tickpath.ring import RingWriter
 START_NS = 10**15
 OFFSET_NS = 17 * 10**17  # realtime - monotonic
 SAME_FRAME_NS = 1_000_000
-NEAR_NS = 10_000_000
 US = 1000
 MS = 1_000_000
 
@@ -278,22 +277,18 @@ class Scenario:
         }
 
     def expected(self, m: Message, best: dict[int, tuple[int, Source, int]]) -> dict[str, Any]:
-        answer: dict[str, Any] = {"own": None, "in_order": None, "reason": Reason.NONE, "method": {1}}
+        answer: dict[str, Any] = {"own": None, "in_order": None, "reason": Reason.NONE, "method": 1}
         for name, intervals in (("readable", self.readable), ("copied", self.copied)):
             holds = [i for i in intervals if i.start < m.end <= i.end and not i.lost]
             answer[name] = holds[0].time_ns if holds and self.features.kernel else None
         read = next(r for r in self.reads if r.start < m.end <= r.end)
         answer["asked"] = read.asked_ns
-        captured, best = best, self.delivered(best)
+        best = self.delivered(best)
         own = best.get(m.end - 1)
         if own is None:
             answer["reason"] = Reason.WIRE_GAP
-            # The lesser method is about order only: a late copy of old bytes may or may not be remembered.
-            until = read.returned_ns
-            first = [view[0] for view in best.values() if until - NEAR_NS <= view[0] <= until]
-            any_copy = [view[0] for view in captured.values() if until - NEAR_NS <= view[0] <= until]
-            answer["method"] = {2} if first else {0, 2} if any_copy else {0}
-            answer["own_within"] = (max(first, default=0), max(any_copy)) if any_copy else None
+            # Where the byte is known, a segment that does not hold it is a wrong one: no lesser method.
+            answer["method"] = 0
             return answer
         answer["own"], answer["source"], answer["frame"] = own
         latest = max(best[b] for b in range(m.end) if b in best)

@@ -121,6 +121,52 @@ def test_without_a_base_order_alone_is_left(bench: Bench) -> None:
     assert snapshot.missing["test", "btcusdt", "bn_to_nic", "no_base"] == 1
 
 
+def test_an_old_segment_does_not_stand_for_a_byte_that_was_never_captured(bench: Bench) -> None:
+    """The base is known, so the byte is: any segment that does not hold it is a wrong one."""
+    wire, feed = opened(bench.wire, irs=IRS), opened(bench.feed, irs=IRS)
+    write(bench.wire, segment(wire, START_NS + 100, 0, 500))
+    write(bench.feed, read(feed, START_NS + 300, 0, 1000), message(feed, START_NS + 400, 500))
+    write(bench.feed, message(feed, START_NS + 500, 1000, 1))
+    first, second = bench.poll(START_NS + 2000 * MS)
+    assert first["method"] == Match.OFFSET
+    assert (second["method"], reason(second)) == (0, Reason.WIRE_GAP)
+    assert not second["stamps"] & Stamp.OWN
+
+
+def test_a_segment_from_before_a_read_that_left_nothing_was_in_that_read(bench: Bench) -> None:
+    wire, feed = opened(bench.wire), opened(bench.feed)
+    write(bench.wire, segment(wire, START_NS + 100, 0, 500))
+    write(
+        bench.feed,
+        read(feed, START_NS + 3000, 0, 500, flags=ReadFlag.DRAINED),
+        message(feed, START_NS + 3100, 500),
+        read(feed, START_NS + 9000, 500, 1000, flags=ReadFlag.DRAINED),
+        message(feed, START_NS + 9100, 1000, 1),
+    )
+    first, second = bench.poll(START_NS + 2000 * MS)
+    assert first["method"] == Match.SOCKET
+    assert (second["method"], reason(second)) == (0, Reason.NO_BASE)
+
+
+def test_a_wire_producer_that_came_back_is_waited_for(bench: Bench) -> None:
+    """It captures from its first record on; its frames come here a few milliseconds after the message."""
+    wire, feed = opened(bench.wire, irs=IRS), opened(bench.feed, irs=IRS)
+    write(bench.wire, segment(wire, START_NS + 100, 0, 500))
+    write(bench.feed, message(feed, START_NS + 400, 500))
+    assert len(bench.poll(START_NS + 1000)) == 1
+    bench.wire.close()
+    bench.poll(START_NS + 200 * MS)
+    with RingWriter(bench.directory, "wire-a", "wire", capacity=4096, rows=8) as back:
+        row_again = opened(back)
+        at_ns = START_NS + 210 * MS
+        write(bench.feed, message(feed, at_ns + 200, 1000, 1))
+        assert len(bench.poll(at_ns + 300)) == 0, "it may have captured it"
+        write(back, segment(row_again, at_ns + 100, 500, 500))
+        (result,) = bench.poll(at_ns + 4 * MS)
+    assert result["method"] == Match.OFFSET
+    assert result["own_ns"] == at_ns + 100
+
+
 def test_a_kernel_record_gives_the_base_of_a_connection_whose_handshake_nobody_saw(bench: Bench) -> None:
     with RingWriter(bench.directory, "kernel", "kernel", capacity=64, rows=8) as kernel:
         bench.correlator.attach(kernel.path)
