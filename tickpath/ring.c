@@ -235,7 +235,8 @@ static void take_over(struct tp_ring_writer *writer) {
     for (uint32_t index = 0; index < writer->rows; index++) {
         struct tp_row row = row_copy(&writer->row_table[index]);
         if (row.version & 1u) {
-            /* Half of one content and half of another. A new generation: who holds its handle is told that it is gone. */
+            /* Half of one content and half of another. A new generation: who holds its handle is told that it is gone.
+             */
             struct tp_row emptied = {.state = TP_ROW_FREE, .generation = (uint16_t)(row.generation + 1)};
             row_store(&writer->row_table[index], &emptied);
         } else if (row.state == TP_ROW_OPEN) {

@@ -124,7 +124,8 @@ void tp_ring_detach(struct tp_ring_reader *reader);
 
 /* Copies the row of `handle`.
  *
- * @return 0; -ENOENT: no such row, or nothing in it; -ESTALE: the row belongs to another connection by now; -EAGAIN: it is being written.
+ * @return 0; -ENOENT: no such row, or nothing in it; -ESTALE: the row belongs to another connection by now; -EAGAIN: it
+ * is being written.
  */
 int tp_ring_row(const struct tp_ring_reader *reader, uint32_t handle, struct tp_row *out);
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from traffic import wait_until
-from truth.scenario import Scenario
 
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
@@ -34,6 +33,7 @@ from tickpath.probes.wire.probe import InterfaceProbe
 from tickpath.probes.wire.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
+from truth.scenario import Scenario
 
 _PORT = 18065
 _STREAMS = "btcusd_perp@bookTicker/btcusd_perp@trade/btcusd_perp@depth@0ms"
@@ -112,7 +112,7 @@ class _Client:
         except ConnectError:
             if not self._scenario.reconnects:
                 raise
-        except BaseException as error:  # noqa: BLE001 - the test's thread raises it
+        except BaseException as error:
             self.failure = error
 
     def stop(self) -> None:
@@ -309,7 +309,9 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
     began = time.monotonic()
     with TruthWire(config) as wire, contextlib.ExitStack() as stack:
         if scenario.receive_bytes is not None:
-            _client_sysctl(wire, "tcp_rmem", f"{scenario.receive_bytes} {scenario.receive_bytes} {scenario.receive_bytes}")
+            _client_sysctl(
+                wire, "tcp_rmem", f"{scenario.receive_bytes} {scenario.receive_bytes} {scenario.receive_bytes}"
+            )
         if scenario.wraps:
             _prepare_wrap(wire)
         simulator = _simulator(scenario, wire)

@@ -7,14 +7,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from truth.model import CORRUPTED, FORWARDED, TO_CLIENT, Expected, Stream, streams
-from truth.play import Evidence
-from truth.scenario import Scenario
-
 from tickpath.event import SegmentFlag, Source
 from tickpath.exporter.correlator import HOPS, Leg, Match, Reason, Stamp
 from tickpath.lab.simulator.truth import Sent
+from truth.model import CORRUPTED, FORWARDED, TO_CLIENT, Expected, Stream, streams
+from truth.play import Evidence
+from truth.scenario import Scenario
 
 _COPIED = 0x01  # tickpath/flow.h, enum tp_span_flag
 _SHOWN = 10
@@ -221,7 +219,9 @@ class _Judge:
             if stamp_ns < frame["before_realtime_ns"]:
                 verdict.complain(f"{key}: in-order arrival before the frame was written")
         elif not _inside(stamp_ns, frame):
-            verdict.complain(f"{key}: in-order arrival {stamp_ns - frame['before_realtime_ns']} ns after its write began")
+            verdict.complain(
+                f"{key}: in-order arrival {stamp_ns - frame['before_realtime_ns']} ns after its write began"
+            )
         blocked = bool(result["blocked"])
         if blocked != want.waits or (int(result["leg_ns"][Leg.HOL_WAIT]) > 0) != want.waits:
             verdict.complain(f"{key}: hol_wait {result['leg_ns'][Leg.HOL_WAIT]} ns; caused: {want.waits}")
