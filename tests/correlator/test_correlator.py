@@ -233,6 +233,40 @@ def test_a_wire_producer_that_starts_again_goes_on_with_the_same_flow(bench: Ben
     assert result["stamps"] & Stamp.IN_ORDER
 
 
+def test_a_second_observer_that_is_behind_is_waited_for_and_its_better_stamp_taken(bench: Bench) -> None:
+    with RingWriter(bench.directory, "wire-b", "wire", capacity=64, rows=8) as better:
+        bench.correlator.attach(better.path)
+        feed, wire, other = opened(bench.feed, irs=IRS), opened(bench.wire, irs=IRS), opened(better, irs=IRS)
+        write(better, segment(other, START_NS + 50, 0, 100, source=Source.HW))
+        write(bench.wire, segment(wire, START_NS + 60, 0, 100), segment(wire, START_NS + 110, 100, 400))
+        write(bench.feed, read(feed, START_NS + 300, 0, 500), message(feed, START_NS + 400, 500))
+        assert len(bench.poll(START_NS + 1000)) == 0
+        write(better, segment(other, START_NS + 100, 100, 400, source=Source.HW, frame=9))
+        (result,) = bench.poll(START_NS + 2000)
+    assert (result["source"], result["own_ns"], result["frame"]) == (Source.HW, START_NS + 100, 9)
+
+
+def test_a_byte_not_captured_is_given_up_once_segments_from_after_delivery_are_seen(
+    bench: Bench,
+) -> None:
+    feed, wire = opened(bench.feed, irs=IRS), opened(bench.wire, irs=IRS)
+    received = START_NS + 400
+    write(bench.wire, segment(wire, START_NS + 50, 0, 100), segment(wire, received + MS // 2, 500, 100))
+    write(bench.feed, read(feed, START_NS + 300, 0, 500), message(feed, received, 500))
+    assert len(bench.poll(received + MS)) == 0, "the clocks may disagree by a millisecond"
+    write(bench.wire, segment(wire, received + 2 * MS, 600, 100))
+    (result,) = bench.poll(received + 3 * MS)
+    assert reason(result) is Reason.WIRE_GAP
+
+
+def test_a_retransmission_seen_after_delivery_is_not_taken_for_the_arrival(bench: Bench) -> None:
+    feed, wire = opened(bench.feed, irs=IRS), opened(bench.wire, irs=IRS)
+    write(bench.wire, segment(wire, START_NS + 5 * MS, 0, 500))
+    write(bench.feed, read(feed, START_NS + 300, 0, 500), message(feed, START_NS + 400, 500))
+    (result,) = bench.poll(START_NS + 6 * MS)
+    assert reason(result) is Reason.WIRE_GAP
+
+
 def test_a_dead_wire_producer_is_not_waited_for(bench: Bench) -> None:
     feed = opened(bench.feed, irs=IRS)
     bench.wire.close()
