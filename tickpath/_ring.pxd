@@ -30,6 +30,7 @@ cdef extern from "tickpath/ring.h" nogil:
     int tp_ring_create(tp_ring_writer *writer, const char *path, const char *kind, uint64_t capacity, uint32_t rows,
                        char *why, size_t why_bytes)
     void tp_ring_close(tp_ring_writer *writer)
+    bint tp_ring_writer_truncated(const tp_ring_writer *writer)
     void tp_ring_write(tp_ring_writer *writer, const tp_event *event)
     void tp_ring_count(tp_ring_writer *writer, tp_counter counter, uint64_t add)
     uint32_t tp_ring_row_open(tp_ring_writer *writer, const tp_row *row)

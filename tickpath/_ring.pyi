@@ -26,6 +26,9 @@ class RingWriter:
     @property
     def head(self) -> int:
         """Number of the last record written."""
+    @property
+    def truncated(self) -> bool:
+        """Whether the file was cut short under this producer: what it writes there reaches nobody, and does no harm."""
     def write(self, records: npt.NDArray[Any] | bytes | memoryview) -> None:
         """Append whole records (contiguous, as bytes: `array.view("u1")`); their `seq` is ignored."""
     def count(self, counter: Counter, add: int = 1) -> None: ...

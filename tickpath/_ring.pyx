@@ -92,6 +92,10 @@ cdef class RingWriter:
     def head(self):
         return self.raw().head
 
+    @property
+    def truncated(self):
+        return tp_ring_writer_truncated(self.raw())
+
     def close(self):
         if self.is_open:
             self.is_open = False

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What happens to a ring once: making, taking over, attaching, rows, and surviving a file that is cut away under a
- * reader.
+ * What happens to a ring once: making, taking over, attaching, rows, and surviving a file that is cut away under those
+ * who have it mapped.
  */
 #define _GNU_SOURCE
 #include "tickpath/ring.h"
@@ -67,15 +67,17 @@ static int read_boot_id(uint8_t id[16]) {
 
 /* --- a file that is cut away under a mapping ---------------------------------------------------------------------
  *
- * Touching a page of a mapping that lies past the end of its file raises SIGBUS. A reader must outlive that, and no
- * check of the size beforehand can exclude it. So the handler puts an empty page in the hole, marks the mapping, and
- * lets the read go on over zeros. The registry is global because signal handlers are. */
+ * Touching a page of a mapping that lies past the end of its file raises SIGBUS. A reader must outlive that, the measured
+ * application all the more, and no check of the size beforehand can exclude it. So the handler puts an empty page in the
+ * hole, marks the mapping, and lets the access go on: a reader reads zeros, a producer writes to nobody. The registry is
+ * global because signal handlers are. */
 
 #define MAPPINGS 256u
 
 static struct {
     _Atomic uintptr_t begin; /* 0: free; 1: being filled */
     _Atomic uintptr_t end;
+    _Atomic int protection; /* of the page that fills a hole */
     _Atomic bool truncated;
 } mappings[MAPPINGS];
 static struct sigaction previous_handler;
@@ -87,7 +89,8 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         uintptr_t begin = atomic_load_explicit(&mappings[at].begin, memory_order_acquire);
         if (begin > 1 && address >= begin && address < atomic_load(&mappings[at].end)) {
             void *page = (void *)(address & ~(uintptr_t)(PAGE_BYTES - 1));
-            if (mmap(page, PAGE_BYTES, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == page) {
+            int protection = atomic_load(&mappings[at].protection);
+            if (mmap(page, PAGE_BYTES, protection, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == page) {
                 atomic_store(&mappings[at].truncated, true);
                 return;
             }
@@ -102,7 +105,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
     }
 }
 
-static int register_mapping(void *begin, size_t bytes) {
+static int register_mapping(void *begin, size_t bytes, int protection) {
     int none = 0;
     if (atomic_compare_exchange_strong(&handler_state, &none, 1)) {
         struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
@@ -117,12 +120,20 @@ static int register_mapping(void *begin, size_t bytes) {
         uintptr_t empty = 0;
         if (atomic_compare_exchange_strong(&mappings[at].begin, &empty, 1)) {
             atomic_store(&mappings[at].truncated, false);
+            atomic_store(&mappings[at].protection, protection);
             atomic_store(&mappings[at].end, (uintptr_t)begin + bytes);
             atomic_store_explicit(&mappings[at].begin, (uintptr_t)begin, memory_order_release);
             return (int)at;
         }
     }
     return -EMFILE;
+}
+
+/* In this order: an address that another mapping takes next must not be found under this one. */
+static void unmap(uint32_t mapping, const void *begin, size_t bytes) {
+    atomic_store(&mappings[mapping].begin, 1);
+    munmap((void *)(uintptr_t)begin, bytes);
+    atomic_store(&mappings[mapping].begin, 0);
 }
 
 /* --- the producer's side --------------------------------------------------------------------------------------- */
@@ -299,7 +310,15 @@ int tp_ring_create(struct tp_ring_writer *writer, const char *path, const char *
         fail(why, why_bytes, error, "cannot map ring file %s: %s", path, strerror(error));
         goto failed;
     }
+    int mapping = register_mapping(base, bytes, PROT_READ | PROT_WRITE);
+    if (mapping < 0) {
+        munmap(base, bytes);
+        error = -mapping;
+        fail(why, why_bytes, error, "cannot make %s: more than %u rings are open in this process", path, MAPPINGS);
+        goto failed;
+    }
     writer->header = base;
+    writer->mapping = (uint32_t)mapping;
     writer->row_table = (struct tp_row *)((char *)base + TP_RING_HEADER_BYTES);
     writer->slots = (union tp_slot *)((char *)base + slots_offset(rows));
     writer->mask = capacity - 1;
@@ -345,10 +364,14 @@ void tp_ring_close(struct tp_ring_writer *writer) {
         }
     }
     write_plain(writer, TP_KIND_BYE);
-    munmap(writer->header, writer->bytes);
+    unmap(writer->mapping, writer->header, writer->bytes);
     close(writer->fd);
     memset(writer, 0, sizeof(*writer));
     writer->fd = -1;
+}
+
+bool tp_ring_writer_truncated(const struct tp_ring_writer *writer) {
+    return atomic_load_explicit(&mappings[writer->mapping].truncated, memory_order_relaxed);
 }
 
 uint32_t tp_ring_row_open(struct tp_ring_writer *writer, const struct tp_row *row) {
@@ -444,7 +467,7 @@ int tp_ring_attach(struct tp_ring_reader *reader, const char *path, char *why, s
         fail(why, why_bytes, error, "cannot map ring file %s: %s", path, strerror(error));
         goto failed;
     }
-    int mapping = register_mapping(base, bytes);
+    int mapping = register_mapping(base, bytes, PROT_READ);
     if (mapping < 0) {
         munmap(base, bytes);
         error = -mapping;
@@ -472,9 +495,7 @@ void tp_ring_detach(struct tp_ring_reader *reader) {
     if (reader->header == NULL) {
         return;
     }
-    atomic_store(&mappings[reader->mapping].begin, 1);
-    munmap((void *)(uintptr_t)reader->header, reader->bytes);
-    atomic_store(&mappings[reader->mapping].begin, 0);
+    unmap(reader->mapping, reader->header, reader->bytes);
     close(reader->fd);
     memset(reader, 0, sizeof(*reader));
     reader->fd = -1;

@@ -66,6 +66,7 @@ struct tp_ring_writer {
     uint64_t head; /* the producer's own copy: it reads no shared memory to write */
     uint32_t rows;
     uint32_t next_row;
+    uint32_t mapping; /* place in the registry that survives truncation, ring.c */
     size_t bytes;
     int fd;
 };
@@ -95,6 +96,10 @@ int tp_ring_create(struct tp_ring_writer *writer, const char *path, const char *
 
 /* Writes a BYE record, closes the rows still open, unmaps and unlocks. The file stays for its readers and successor. */
 void tp_ring_close(struct tp_ring_writer *writer);
+
+/* @return true once a part of the file was found cut away under the mapping: what is written there reaches nobody. The
+ *         producer goes on unharmed; a ring made anew under the same name would be read again. */
+bool tp_ring_writer_truncated(const struct tp_ring_writer *writer);
 
 /* Takes a row for a connection: one never used, else the one closed longest ago. `version`, `generation` and `state` of
  * `row` are the ring's own. Writes no record.

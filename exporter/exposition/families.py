@@ -42,6 +42,7 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         (),
         "frames_unstamped",
     ),
+    ("wire_interface_lost", "Times a captured interface went down or away.", (), "interface_lost"),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 

@@ -97,13 +97,22 @@ def _run(arguments: argparse.Namespace) -> int:
         Recorder(common.directory, settings.name, capacity=given.capacity) as recorder,
         StepWatch() as watch,
     ):
+        told = False
+
+        def every_second() -> None:
+            nonlocal told
+            recorder.record_clocks(watch)
+            if recorder.ring.truncated and not told:
+                told = True
+                logger.error("ring_cut_short", ring=str(recorder.ring.path), remedy="restart the feed to be measured")
+
         feed = Feed(
             subscription,
             settings,
             recorder,
             publisher,
             context=context,
-            every_second=lambda: recorder.record_clocks(watch),
+            every_second=every_second,
         )
         with _stopping(feed):
             logger.info(

@@ -330,6 +330,8 @@ int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd
             read_clocks(wire, clock_fd);
             read_statistics(wire, socket);
             clock_due_ns = now_ns + CLOCK_EVERY_NS;
+            if (tp_ring_writer_truncated(wire->ring))
+                return -ESTALE;
         }
         if (now_ns >= expiry_due_ns) {
             tp_wire_flows_expire(&wire->flows, now_ns);

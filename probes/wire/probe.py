@@ -112,6 +112,8 @@ class InterfaceProbe:
         error = self._capture.run(stop_fd)
         if error in (errno.ENETDOWN, errno.ENODEV):
             self._ring.count(Counter.INTERFACE_LOST)
+        elif error == errno.ESTALE:
+            raise TickpathError(f"ring file {self._ring.path} was cut short under the probe; start it again")
         elif error:
             raise TickpathError(f"capturing on {name} failed: {os.strerror(error)}")
         return error == 0

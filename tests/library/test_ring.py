@@ -261,6 +261,24 @@ def test_a_file_cut_short_under_a_reader_is_an_error_not_a_signal(tmp_path: Path
                 reader.counters()
 
 
+@pytest.mark.parametrize("size", [0, 4096, 8192, 20000])
+def test_a_file_cut_short_under_its_producer_leaves_the_application_alive(tmp_path: Path, size: int) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; import numpy as np;"
+        "from tickpath.event import RECORD, ROW, Counter; from tickpath.ring import RingWriter;"
+        "ring = RingWriter(Path(sys.argv[1]), 'a', 'feed', capacity=1024); assert not ring.truncated;"
+        "handle = ring.open_row(np.zeros((), ROW));"
+        "os.truncate(ring.path, int(sys.argv[2]));"
+        "ring.write(np.zeros(3000, RECORD).view('u1')); ring.count(Counter.MESSAGES);"
+        "ring.open_row(np.zeros((), ROW)); ring.close_row(handle, 1);"
+        "assert ring.truncated; ring.close();"
+        "successor = RingWriter(Path(sys.argv[1]), 'a', 'feed', capacity=1024); assert not successor.truncated"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path), str(size)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_full_file_system_is_an_error_at_start(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys; from pathlib import Path; from tickpath.ring import RingWriter;"
