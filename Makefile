@@ -4,14 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DURATION ?= 20
 ARGS ?=
+# V=1 shows every command and all of its output.
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
 SOURCES := $(shell git ls-files -co --exclude-standard -- '*.py' '*.pyi' '*.pyx' '*.pxd' '*.c' '*.h' '*.build' pyproject.toml VERSION 2>/dev/null)
 INSTALLED := build/installed.stamp
+# Its name says for which Python, made where, it is: where one of these changed, the file is missing.
+ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
+QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench format clean system build
+.PHONY: help demo test lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +23,7 @@ help: ## list the commands
 demo: build ## the whole pipeline on this host: make demo DURATION=20 ARGS="--tls"
 	$(Q)$(BIN)/tickpath demo --duration $(DURATION) $(ARGS)
 
-test: build ## unit, property and namespace tests: make test ARGS="-k ring"
+test: wanted build ## unit, property and namespace tests: make test ARGS="-k ring"
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: build ## formatting, typing, compiler warnings, import direction
@@ -31,17 +35,28 @@ format: build ## let the formatters rewrite the tree
 system: ## the system packages: listed, installed when root
 	$(Q)tools/system-packages
 
-$(BIN)/python: | system
-	$(Q)$(PYTHON) -m venv $(VENV)
-	$(Q)tools/retry $(BIN)/python -m pip install -q --upgrade pip
+# A virtual environment knows where it stands and which Python made it: one that was moved, or whose Python went away or
+# was changed for another, is made anew, and so is what was compiled for it.
+wanted:
+	$(Q)tools/system-packages tests
 
-build/dependencies.stamp: pyproject.toml tools/dependencies | $(BIN)/python
+$(ENVIRONMENT): | system
+	$(Q)tools/python-version $(PYTHON)
+	$(Q)echo "tickpath: making the environment $(VENV)" >&2
+	$(Q)rm -rf $(VENV) build
+	$(Q)$(PYTHON) -m venv $(VENV)
 	$(Q)mkdir -p build
-	$(Q)tools/retry $(BIN)/python -m pip install -q $$($(BIN)/python tools/dependencies)
+	$(Q)$(QUIETLY) tools/retry $(BIN)/python -m pip install --upgrade pip
+	$(Q)touch $@
+
+build/dependencies.stamp: pyproject.toml tools/dependencies $(ENVIRONMENT)
+	$(Q)echo "tickpath: installing what pyproject.toml names" >&2
+	$(Q)$(QUIETLY) tools/retry $(BIN)/python -m pip install $$($(BIN)/python tools/dependencies)
 	$(Q)touch $@
 
 $(INSTALLED): build/dependencies.stamp $(SOURCES)
-	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -q --no-deps --no-build-isolation --force-reinstall --no-index -Cbuild-dir=build/native . > build/install.log 2>&1 || { cat build/install.log; exit 1; }
+	$(Q)echo "tickpath: building" >&2
+	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIETLY) $(BIN)/python -m pip install --no-deps --no-build-isolation --force-reinstall --no-index -Cbuild-dir=build/native .
 	$(Q)touch $@
 
 build: $(INSTALLED)

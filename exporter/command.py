@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 import signal
+import socket
 import sys
-import threading
 
 import structlog
 
@@ -39,16 +39,19 @@ def _run(arguments: argparse.Namespace) -> int:
     # Two exporters may read one directory; each has predecessors of its own.
     service = Service(correlator, common.directory, CursorFile(common.directory / f"exporter-{port}.cursors"))
     server = Server((host, port), Application(service))
-    stopping = threading.Event()
+    # Written in whichever thread the kernel gave the signal to: an Event would wait for this one to be woken.
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda *_: None)
     # A page that is being rendered holds the interpreter for this long each time the poll thread wakes up beside it.
     sys.setswitchinterval(_SWITCH_SECONDS)
     service.start()
     server.start()
     logger = structlog.get_logger()
     logger.info("serving", url=server.url, directory=str(common.directory), match=settings.match)
-    stopping.wait()
+    told.recv(1)
     service.stop()
     server.stop()
     logger.info("stopped", records=service.observe().records)

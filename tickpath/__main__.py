@@ -35,11 +35,12 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; returns its exit code, 2 for wrong usage, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
-    parsed = _parser(arguments[0] if arguments else None).parse_args(arguments)
+    name = f"tickpath {arguments[0]}" if arguments else "tickpath"
     try:
+        parsed = _parser(arguments[0] if arguments else None).parse_args(arguments)
         return int(parsed.run(parsed))
     except TickpathError as error:
-        print(f"tickpath {parsed.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -47,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (`| head`): not an error, but the interpreter must not say so either.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # A disk that is full, a file that is not ours: the system's own words are what an operator needs.
+        what = f"{error.filename}: " if error.filename is not None else ""
+        print(f"{name}: {what}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -28,3 +28,5 @@ class InputError(TickpathError):
 
 class PermissionMissingError(TickpathError):
     """The host forbids what was asked; the text names the capability or the command that would allow it."""
+
+    exit_code = 77  # EX_NOPERM of sysexits.h: who starts us can tell this from a fault

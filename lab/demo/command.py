@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -19,12 +18,35 @@ from rich.live import Live
 
 from tickpath.command import Command
 from tickpath.exporter.exposition.summary import Figures, Summary
+from tickpath.lab.demo.folder import demo_folder
 from tickpath.lab.demo.pipeline import DemoSettings, Pipeline
 from tickpath.lab.demo.screen import render
 from tickpath.lab.simulator.config import EventTimes
 
-_SHARED_MEMORY = Path("/dev/shm")
 _REFRESH_S = 0.5
+
+
+class _Signals:
+    """SIGINT and SIGTERM: while the pipeline starts they break off what waits, then they ask for the final figures."""
+
+    def __init__(self) -> None:
+        self.starting = True
+        self.stopping = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._told)
+
+    def _told(self, _number: int, _frame: FrameType | None) -> None:
+        first = not self.stopping.is_set()
+        self.stopping.set()
+        # The second one must not break into the stopping that the first one began.
+        if first and self.starting:
+            raise KeyboardInterrupt
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +63,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="now: fresh; recorded: the recorder's clock skew stays visible; original: bytes untouched (%(default)s)",
     )
     add("--json", action="store_true", help="the last line of standard output is one JSON object")
-    add("--exporter-port", type=int, default=18064, help="0 for any free one (%(default)s)")
-    add("--publish-port", type=int, default=5555, help="of the first feed, the next ones follow; 0: any (%(default)s)")
+    add("--exporter-port", type=_port, default=18064, metavar="PORT", help="0: any free one (%(default)s)")
+    add(
+        "--publish-port",
+        type=_port,
+        default=5555,
+        metavar="PORT",
+        help="of the first feed, the next ones follow; 0: any free ones (%(default)s)",
+    )
 
 
 def _figures(table: dict[str, Figures]) -> dict[str, dict[str, int | None]]:
@@ -86,20 +114,15 @@ def _run(arguments: argparse.Namespace) -> int:
         exporter_port=arguments.exporter_port,
         publish_port=arguments.publish_port,
     )
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    base = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-    folder = Path(tempfile.mkdtemp(prefix="tickpath-demo-", dir=base))
-    try:
-        return _play(settings, folder, stopping, as_json=arguments.json)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    signals = _Signals()
+    with demo_folder() as folder:
+        return _play(settings, folder, signals, as_json=arguments.json)
 
 
-def _play(settings: DemoSettings, folder: Path, stopping: threading.Event, *, as_json: bool) -> int:
+def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, as_json: bool) -> int:
     told = Console(stderr=as_json)
     with Pipeline(settings, folder) as pipeline:
+        signals.starting = False
         if pipeline.wire_refused:
             told.print(f"wire probe: {pipeline.wire_refused}", style="yellow", soft_wrap=True)
         started = time.monotonic()
@@ -109,7 +132,7 @@ def _play(settings: DemoSettings, folder: Path, stopping: threading.Event, *, as
             return render(summary, sent=sent, elapsed_s=elapsed_s, where=f"{pipeline.exporter_url}/metrics")
 
         with Live(console=told, auto_refresh=False, transient=True) as live:
-            while pipeline.playing and not stopping.wait(_REFRESH_S):
+            while pipeline.playing and not signals.stopping.wait(_REFRESH_S):
                 if told.is_terminal:
                     live.update(screen(pipeline.summary(), pipeline.sent()), refresh=True)
         summary, sent = pipeline.finish()

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import msgspec
 
-from tickpath.errors import RingError
+from tickpath.errors import PermissionMissingError, RingError
 from tickpath.exporter.exposition.summary import Summary
 from tickpath.lab.demo.plan import planned_feeds
 from tickpath.lab.demo.processes import Child, DemoError
@@ -27,6 +27,10 @@ from tickpath.ring import SUFFIX, RingReader
 _START_S = 30.0
 _SETTLE_S = 10.0
 _PUBLISH_PORT = 5555
+_NOT_PERMITTED = (
+    "not permitted (CAP_NET_RAW): run the demo as root to capture the wire; "
+    "until then the feed's own socket stamps serve, where they are true (source sock)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,18 @@ def _free_port() -> int:
 
 def _sibling_ports(first: int, count: int) -> list[int]:
     return [first + n if first else _free_port() for n in range(count)]
+
+
+def _require_free(port: int, flag: str) -> None:
+    """Raises DemoError where nothing can listen on the port, before anything was started in vain."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DemoError(
+                f"port {port} cannot be had: {error.strerror} (another demo?); {flag} 0 takes any free one"
+            ) from None
 
 
 def _played(replay: Path | None) -> tuple[Venue, set[str]]:
@@ -99,11 +115,14 @@ class Pipeline:
 
     def _start(self) -> None:
         exporter_port = self.settings.exporter_port or _free_port()
+        self._publish_ports = _sibling_ports(self.settings.publish_port, len(self.planned))
+        _require_free(exporter_port, "--exporter-port")
+        for port in self._publish_ports:
+            _require_free(port, "--publish-port")
         self._exporter_url = f"http://127.0.0.1:{exporter_port}"
         self.restart_exporter()
         self._port, self._authority = self._start_simulator()
         self.restart_wire()
-        self._publish_ports = _sibling_ports(self.settings.publish_port, len(self.planned))
         self.feeds = [self._start_feed(number) for number in range(len(self.planned))]
 
     def restart_exporter(self) -> None:
@@ -148,7 +167,8 @@ class Pipeline:
         except DemoError:
             if self.wire.exit_code is None:
                 raise
-            self.wire_refused = self.wire.last_words()
+            not_permitted = self.wire.exit_code == PermissionMissingError.exit_code
+            self.wire_refused = _NOT_PERMITTED if not_permitted else self.wire.last_words()
 
     def restart_feed(self, number: int) -> None:
         """Start the nth feed again, after it ended; it connects anew."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,10 +17,23 @@ from tickpath.errors import TickpathError
 
 _POLL_S = 0.02
 _STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
 
 
 class DemoError(TickpathError):
     """A part of the demo did not come up, or ended by itself."""
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes its program: arrange to be told to end when `parent` does, even by kill -9."""
+
+    def arrange() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it was quicker
+            os._exit(1)
+
+    return arrange
 
 
 class Child:
@@ -38,6 +52,7 @@ class Child:
                 env={**os.environ, **environment},
                 # Ctrl-C is for the demo: it stops the others in their order.
                 start_new_session=True,
+                preexec_fn=_end_with(os.getpid()),
             )
 
     @property

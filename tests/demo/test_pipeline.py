@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tickpath.lab.demo.folder import demo_folder
 from tickpath.lab.demo.pipeline import DemoSettings, Pipeline
 from tickpath.lab.simulator.config import EventTimes
 
@@ -54,6 +56,62 @@ def test_as_root_every_message_is_matched_by_offset_and_its_hops_add_up(transpor
     total = _sum_ns(report, "hops", *TOTAL_HOPS) + _sum_ns(report, "spans", "nic_to_user")
     assert total == _sum_ns(report, "spans", "total")
     assert _sum_ns(report, "spans", "in_host") == total - _sum_ns(report, "hops", "bn_to_nic")
+
+
+def _processes_with(text: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in environment:
+            found.append(int(entry.name))
+    return found
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
+    mark = f"TICKPATH_TEST_MARK={tmp_path}"
+    command = [sys.executable, "-P", "-m", "tickpath", "demo", "--exporter-port", "0", "--publish-port", "0"]
+    environment = {**os.environ, "TICKPATH_TEST_MARK": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        _until(lambda: len(_processes_with(mark)) > 2)  # the demo and two of its children: it is still starting
+        demo.send_signal(number)
+        _, said = demo.communicate(timeout=60)
+    assert b"Traceback" not in said
+    assert demo.returncode == (-number if number == signal.SIGKILL else 130)
+    _until(lambda: not _processes_with(mark))
+
+
+def test_what_a_killed_demo_left_is_removed_and_a_living_one_s_folder_is_not(tmp_path: Path) -> None:
+    left = tmp_path / "tickpath-demo-left"
+    left.mkdir()
+    with demo_folder(tmp_path) as first:
+        assert not left.exists()
+        with demo_folder(tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_in_use_is_one_line_that_names_the_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-P", "-m", "tickpath", "demo", "--exporter-port", str(port)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        told = result.stderr
+    assert result.returncode == 1
+    assert told.count("\n") == 1
+    assert f"port {port} cannot be had" in told
+    assert "--exporter-port 0" in told
 
 
 @needs_root
