@@ -35,11 +35,11 @@ format: build ## let the formatters rewrite the tree
 system: ## the system packages: listed, installed when root
 	$(Q)tools/system-packages
 
-# A virtual environment knows where it stands and which Python made it: one that was moved, or whose Python went away or
-# was changed for another, is made anew, and so is what was compiled for it.
 wanted:
 	$(Q)tools/system-packages tests
 
+# A virtual environment knows where it stands and which Python made it: one that was moved, or whose Python went away or
+# was changed for another, is made anew, and so is what was compiled for it.
 $(ENVIRONMENT): | system
 	$(Q)tools/python-version $(PYTHON)
 	$(Q)echo "tickpath: making the environment $(VENV)" >&2
