@@ -15,7 +15,9 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench format clean system build wanted
+SANITIZED := build/sanitize.stamp
+
+.PHONY: help demo test sanitize fuzz lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +27,12 @@ demo: build ## the whole pipeline on this host: make demo DURATION=20 ARGS="--tl
 
 test: wanted build ## unit, property and namespace tests: make test ARGS="-k ring"
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+sanitize: build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
+	$(Q)VENV=$(VENV) tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)
+
+fuzz: build ## each fuzzer for so many seconds: make fuzz DURATION=600
+	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
 
 lint: build ## formatting, typing, compiler warnings, import direction
 	$(Q)VENV=$(VENV) tools/lint
@@ -57,6 +65,12 @@ build/dependencies.stamp: pyproject.toml tools/dependencies $(ENVIRONMENT)
 $(INSTALLED): build/dependencies.stamp $(SOURCES)
 	$(Q)echo "tickpath: building" >&2
 	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIETLY) $(BIN)/python -m pip install --no-deps --no-build-isolation --force-reinstall --no-index -Cbuild-dir=build/native .
+	$(Q)touch $@
+
+# Every C and Cython part once more, beside the virtual environment and before it in the path.
+$(SANITIZED): build/dependencies.stamp tools/sanitized $(SOURCES)
+	$(Q)rm -rf build/sanitize/site && mkdir -p build/sanitize
+	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index --target build/sanitize/site -Cbuild-dir=build/sanitize/native -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Dbuildtype=debugoptimized . > build/sanitize.log 2>&1 || { cat build/sanitize.log; exit 1; }
 	$(Q)touch $@
 
 build: $(INSTALLED)

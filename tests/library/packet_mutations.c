@@ -6,10 +6,7 @@
  * Usage: packet_mutations SEEDS ROUNDS. SEEDS is a file of frames, each after its length as a 16-bit big-endian number.
  * ROUNDS "overread" reads one byte too many on purpose, to show that the sanitizer would tell.
  */
-#include "tickpath/packet.h"
-
-#include <stdio.h>
-#include <stdlib.h>
+#include "packet_rules.h"
 
 #define MAX_SEEDS 256
 #define MAX_BYTES 65536
@@ -31,32 +28,6 @@ static void require(bool holds, const char *what) {
         fprintf(stderr, "violated: %s\n", what);
         exit(2);
     }
-}
-
-static int try_one(const uint8_t *bytes, uint32_t captured, uint32_t original, int ethertype) {
-    uint8_t *exact = malloc(captured ? captured : 1);
-    struct tp_packet packet;
-    memset(&packet, 0xa5, sizeof packet);
-    if (captured)
-        memcpy(exact, bytes, captured);
-    int error = ethertype < 0 ? tp_packet_parse_ethernet(exact, captured, original, &packet)
-                              : tp_packet_parse_ethertype(exact, captured, original, (uint16_t)ethertype, &packet);
-    require(error <= 0 && error >= TP_PACKET_TOO_DEEP, "the result is 0 or a known error");
-    if (error == 0) {
-        uint64_t end = (uint64_t)packet.payload_offset + packet.payload_length;
-        require(packet.tcp_offset + 20u <= captured, "the fixed TCP header was captured");
-        require(packet.ip_offset < packet.tcp_offset, "TCP follows IP");
-        require(end <= original, "the payload ends within the frame");
-        require(packet.payload_captured <= packet.payload_length, "no more payload was captured than there was");
-        require(packet.cut == (captured < end), "cut says whether the capture ends before the segment");
-        uint64_t readable = captured > packet.payload_offset ? captured - packet.payload_offset : 0;
-        require(packet.payload_captured == (readable < packet.payload_length ? readable : packet.payload_length),
-                "payload_captured is what lies in the capture");
-        tp_packet_ip_checksum(exact, &packet);
-        tp_packet_tcp_checksum(exact, &packet);
-    }
-    free(exact);
-    return error;
 }
 
 static uint32_t read_seeds(const char *path, struct seed *seeds) {
@@ -90,8 +61,8 @@ int main(int argc, char **argv) {
     }
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t captured = 0; captured <= seeds[i].length; captured++) {
-            counts[-try_one(seeds[i].bytes, captured, seeds[i].length, -1)]++;
-            counts[-try_one(seeds[i].bytes, captured, captured, -1)]++;
+            counts[-tp_packet_try(seeds[i].bytes, captured, seeds[i].length, -1)]++;
+            counts[-tp_packet_try(seeds[i].bytes, captured, captured, -1)]++;
         }
     }
     for (long round = atol(argv[2]); round > 0; round--) {
@@ -108,7 +79,7 @@ int main(int argc, char **argv) {
         uint32_t shift = r & 8 && captured >= 14 ? 14 : 0;
         if (original < captured)
             original = captured;
-        counts[-try_one(bytes + shift, captured - shift, original - shift, ethertypes[(r >> 4) % 5])]++;
+        counts[-tp_packet_try(bytes + shift, captured - shift, original - shift, ethertypes[(r >> 4) % 5])]++;
     }
     for (uint32_t i = 0; i < sizeof counts / sizeof *counts; i++)
         printf("%d %llu\n", -(int)i, (unsigned long long)counts[i]);
