@@ -14,9 +14,9 @@ INSTALLED := build/installed.stamp
 ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
 QUIETLY := V=$(V) tools/quietly
 
-.DEFAULT_GOAL := help
 SANITIZED := build/sanitize.stamp
 
+.DEFAULT_GOAL := help
 .PHONY: help demo test sanitize fuzz lint bench format clean system build wanted
 
 help: ## list the commands
@@ -29,7 +29,7 @@ test: wanted build ## unit, property and namespace tests: make test ARGS="-k rin
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 sanitize: build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
-	$(Q)VENV=$(VENV) tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)
+	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)
 
 fuzz: build ## each fuzzer for so many seconds: make fuzz DURATION=600
 	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
