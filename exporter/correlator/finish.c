@@ -424,13 +424,14 @@ bool tp_finish_head(struct tp_join *j, struct tp_conn *c, int64_t now_ns, bool f
     return true;
 }
 
-void tp_finish_orphan(struct tp_join *j, uint32_t input, uint32_t row, const struct tp_pending *m) {
+void tp_finish_orphan(struct tp_join *j, struct tp_label *label, uint32_t input, uint32_t row,
+                      const struct tp_pending *m, enum tp_reason reason) {
     struct arrival a;
     struct tp_joined r;
     memset(&a, 0, sizeof a);
-    a.reason = a.in_order = TP_REASON_ROW_LOST;
+    a.reason = a.in_order = reason;
     describe(m, input, row, &r);
-    r.reason = TP_REASON_ROW_LOST;
+    r.reason = (uint8_t)reason;
     measure(j, NULL, m, &a, NULL, NULL, NULL, &r);
-    tp_account(j, &j->labels[0], &r);
+    tp_account(j, label, &r);
 }

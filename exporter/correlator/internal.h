@@ -194,8 +194,10 @@ void tp_conn_clear_waiting(struct tp_conn *);
 
 /* finish.c: the head of conn's queue. True: it was finished and removed. */
 bool tp_finish_head(struct tp_join *, struct tp_conn *, int64_t now_ns, bool force, enum tp_reason forced_reason);
-/* A message of which not even the connection is known. */
-void tp_finish_orphan(struct tp_join *, uint32_t input, uint32_t row, const struct tp_pending *);
+/* A message that is finished as soon as it comes, under `reason`: its connection is not known, or there is no room to
+ * let it wait. */
+void tp_finish_orphan(struct tp_join *, struct tp_label *, uint32_t input, uint32_t row, const struct tp_pending *,
+                      enum tp_reason reason);
 
 /* accounting.c */
 struct tp_label *tp_label_of(struct tp_join *, const struct tp_row *);

@@ -276,7 +276,7 @@ static void take_message(struct tp_join *j, uint32_t input, const struct tp_even
     struct tp_conn *c = tp_conn_of_row(j, input, e->row, now_ns);
     if (!c) {
         j->totals.messages_no_row++;
-        tp_finish_orphan(j, input, e->row, &p);
+        tp_finish_orphan(j, &j->labels[0], input, e->row, &p, TP_REASON_ROW_LOST);
         return;
     }
     c->used_ns = now_ns;
@@ -295,7 +295,7 @@ static void take_message(struct tp_join *j, uint32_t input, const struct tp_even
         tp_finish_head(j, c, now_ns, true, TP_REASON_EVICTED);
     if (!slot) {
         j->totals.messages_evicted++;
-        tp_finish_orphan(j, input, e->row, &p);
+        tp_finish_orphan(j, c->label, input, e->row, &p, TP_REASON_EVICTED);
         return;
     }
     *slot = p;

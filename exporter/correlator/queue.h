@@ -47,7 +47,7 @@ static inline void tp_queue_pop(struct tp_queue *q) {
 /* Room for one more at the end, or NULL: full. */
 static inline void *tp_queue_push(struct tp_queue *q) {
     if (q->count == q->capacity) {
-        uint32_t wanted = q->capacity ? q->capacity * 2 : 16;
+        uint32_t wanted = q->capacity ? q->capacity * 2 : q->limit < 16 ? 1 : 16;
         uint64_t more = (uint64_t)(wanted - q->capacity) * q->item_bytes;
         if (wanted > q->limit || *q->budget < more)
             return NULL;

@@ -379,6 +379,35 @@ def test_pending_messages_are_bounded_and_the_oldest_are_given_up(tmp_path: Path
         assert correlator.snapshot().messages["test", "btcusdt"] == 1000
 
 
+@pytest.mark.parametrize("pending", [1, 2, 8, 10])
+def test_a_queue_of_few_holds_few(tmp_path: Path, pending: int) -> None:
+    correlator = Correlator(read_clock=False, max_pending=pending)
+    with (
+        RingWriter(tmp_path, "feed-a", "feed", capacity=4096, rows=8) as feed,
+        RingWriter(tmp_path, "wire-a", "wire", capacity=4096, rows=8) as wire,
+    ):
+        correlator.attach(feed.path)
+        correlator.attach(wire.path)
+        handle = opened(feed)
+        write(feed, *(message(handle, START_NS + i, 10 * i, i) for i in range(100)))
+        correlator.poll(START_NS + 1000)
+        snapshot = correlator.snapshot()
+        assert 1 <= snapshot.pending <= pending
+        assert snapshot.unmatched == {("test", "btcusdt", "evicted"): 100 - snapshot.pending}
+
+
+def test_a_message_for_which_there_is_no_memory_keeps_its_name_and_says_so(tmp_path: Path) -> None:
+    correlator = Correlator(read_clock=False, memory_bytes=100)
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=4096, rows=8) as feed:
+        correlator.attach(feed.path)
+        write(feed, message(opened(feed), START_NS, 10))
+        correlator.poll(START_NS + 1000)
+        snapshot = correlator.snapshot()
+        assert snapshot.messages == {("test", "btcusdt"): 1}
+        assert snapshot.unmatched == {("test", "btcusdt", "evicted"): 1}
+        assert snapshot.evicted["message"] == 1
+
+
 def test_segments_without_messages_stay_within_memory(tmp_path: Path) -> None:
     correlator = Correlator(read_clock=False, max_segments=256, max_connections=16, memory_bytes=1 << 20)
     with RingWriter(tmp_path, "wire-a", "wire", capacity=1 << 15, rows=64) as wire:
