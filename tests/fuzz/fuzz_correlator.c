@@ -79,6 +79,7 @@ static void take_event(struct input *input, struct tp_event *event, int64_t now_
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     static const enum tp_input_kind kinds[INPUTS] = {TP_INPUT_FEED, TP_INPUT_WIRE, TP_INPUT_KERNEL};
+    struct input input = {bytes, size};
     const struct tp_correlator_limits limits = {
         .window_ns = 5000,
         .match = TP_METHOD_WINDOW,
@@ -88,10 +89,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         .labels = 3,
         .series = 40,
         .joined = 8,
-        .memory_bytes = 20000,
+        .memory_bytes = UINT64_C(2000) << take_number(&input, 1) % 16,
     };
     static struct tp_join join;
-    struct input input = {bytes, size};
     struct tp_event event;
     int64_t now_ns = 1000000;
     memset(rows, 0, sizeof(rows));

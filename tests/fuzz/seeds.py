@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Dot1Q, Ether
 
-from tickpath.event import RECORD, ROW, Clock, Kind, Source, Tier
+from tickpath.event import RECORD, ROW, Clock, Kind, RowFlag, Source, Tier
 
 
 def _packets() -> Iterator[bytes]:
@@ -85,23 +85,26 @@ def _sightings() -> Iterator[bytes]:
 
 
 def _records() -> Iterator[bytes]:
-    """What to do and pause (1 each); then an event after its tame (1), or a row, see fuzz_correlator.c."""
+    """Memory (1); what to do and pause (1 each), then an event after its tame (1), or a row: see fuzz_correlator.c."""
     feed, wire, kernel, tame = 0, 16, 32, 4
 
     def event(which: int, kind: Kind, body: str = "", **fields: object) -> bytes:
         record = np.zeros(1, RECORD)
         record["kind"] = kind
+        record["clock"] = Clock.MONOTONIC
         for name, value in fields.items():
             target = record[body] if body and name in (record[body].dtype.names or ()) else record
             target[name] = value
         return bytes([which, 20, tame]) + record.tobytes()[8:]
 
     def row(which: int, draw: int) -> bytes:
-        return bytes([which | 14, 1, 0]) + struct.pack("<H", draw) + np.zeros(1, ROW).tobytes()[:40]
+        told = np.zeros(1, ROW)
+        told["flags"] = RowFlag.HAS_IRS
+        return bytes([which | 14, 1, 0]) + struct.pack("<H", draw) + told.tobytes()[:40]
 
-    known = 1 | 4 | 1 << 3
+    known = 1 | 4 | 1 << 3  # open, with a cookie, and a first sequence number of 2^32 - 1
     clock = event(wire, Kind.CLOCK, "reading", clock=Clock.REALTIME, before_ns=10**6, after_ns=10**6)
-    out = row(feed, known) + row(wire, known) + row(kernel, known) + clock
+    out = bytes([10]) + row(feed, known) + row(wire, known) + row(kernel, known) + clock
     for number in range(8):
         begin, end = number * 100, number * 100 + 100
         place = {"from": begin, "to": end}
