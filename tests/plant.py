@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -259,6 +259,11 @@ class Plant:
     def recorded(self, name: str) -> int:
         """Messages of a feed in its ring."""
         return self.auditors[name].messages
+
+    def wait_for_messages(self, feeds: Iterable[str], more: int = 1) -> None:
+        """Until each of these feeds has recorded so many messages more than now."""
+        wanted = {name: self.recorded(name) + more for name in feeds}
+        wait_for(lambda: all(self.recorded(name) >= count for name, count in wanted.items()), f"{wanted} messages")
 
     # --- the books ---
 

@@ -65,6 +65,31 @@ static int read_boot_id(uint8_t id[16]) {
     return digits == 32 ? 0 : -EIO;
 }
 
+/* How far this process's CLOCK_MONOTONIC is ahead of the host's (time_namespaces(7)), by which two processes can tell
+ * whether they share a timeline. */
+#define INITIAL_TIME_NAMESPACE 0xeffffffau /* its inode: linux/nsfs.h */
+#define OFFSET_UNKNOWN INT64_MIN
+
+static int64_t monotonic_offset_ns(void) {
+    struct stat own, children;
+    if (stat("/proc/self/ns/time", &own) != 0 || own.st_ino == INITIAL_TIME_NAMESPACE) {
+        return 0; /* also before Linux 5.6, which has no others */
+    }
+    char text[256] = {0};
+    long long seconds, ns;
+    int fd = open("/proc/self/timens_offsets", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    /* The file tells of the namespace that children will be in. */
+    if (got <= 0 || stat("/proc/self/ns/time_for_children", &children) != 0 || own.st_ino != children.st_ino ||
+        sscanf(text, "monotonic %lld %lld", &seconds, &ns) != 2) {
+        return OFFSET_UNKNOWN;
+    }
+    return seconds * 1000000000 + ns;
+}
+
 /* --- a file that is cut away under a mapping ---------------------------------------------------------------------
  *
  * Touching a page of a mapping that lies past the end of its file raises SIGBUS. A reader must outlive that, the measured
@@ -154,7 +179,7 @@ static bool can_go_on(int fd, const struct stat *status, uint64_t capacity, uint
     return header.magic == TP_RING_MAGIC && header.abi_version == TP_ABI_VERSION &&
            header.record_bytes == TP_RECORD_BYTES && header.row_bytes == TP_ROW_BYTES && header.rows == rows &&
            header.capacity == capacity && memcmp(header.boot_id, boot_id, 16) == 0 &&
-           strncmp(header.kind, kind, sizeof(header.kind)) == 0;
+           header.monotonic_offset_ns == monotonic_offset_ns() && strncmp(header.kind, kind, sizeof(header.kind)) == 0;
 }
 
 /* Opens and locks `path`, replacing a file that is no ring of ours to go on with: it may still be mapped by readers, so
@@ -333,6 +358,7 @@ int tp_ring_create(struct tp_ring_writer *writer, const char *path, const char *
         header->rows = rows;
         header->capacity = capacity;
         memcpy(header->boot_id, boot_id, 16);
+        header->monotonic_offset_ns = monotonic_offset_ns();
         file_name(path, header->name);
         strncpy(header->kind, kind, sizeof(header->kind) - 1);
     } else {
@@ -458,6 +484,15 @@ int tp_ring_attach(struct tp_ring_reader *reader, const char *path, char *why, s
         (size_t)status.st_size < file_bytes(header.capacity, header.rows)) {
         fail(why, why_bytes, error, "%s says %llu slots and %u rows, which its %lld bytes cannot hold", path,
              (unsigned long long)header.capacity, header.rows, (long long)status.st_size);
+        goto failed;
+    }
+    int64_t offset_ns = monotonic_offset_ns();
+    if (header.monotonic_offset_ns != offset_ns || offset_ns == OFFSET_UNKNOWN) {
+        error = EXDEV;
+        fail(why, why_bytes, error,
+             "%s is stamped on a monotonic clock that is not this one's (its producer runs in another time namespace): "
+             "run both in the same",
+             path);
         goto failed;
     }
     size_t bytes = file_bytes(header.capacity, header.rows);

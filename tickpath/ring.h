@@ -44,6 +44,7 @@ struct tp_ring_header {
     _Atomic uint64_t instance;          /* how many producers this file has had */
     _Atomic int64_t started_ns;         /* monotonic, of the present one */
     _Atomic uint32_t pid;               /* of the present one in its own pid namespace: to show, not to trust */
+    int64_t monotonic_offset_ns;        /* of its CLOCK_MONOTONIC against the host's: not 0 in a time namespace */
     _Alignas(64) _Atomic uint64_t head; /* number of the last record written */
     _Alignas(64) _Atomic uint64_t counters[TP_COUNTERS];
 };
@@ -116,7 +117,8 @@ void tp_ring_row_close(struct tp_ring_writer *writer, uint32_t handle, int64_t c
 /* Maps the ring file `path` read-only and puts the cursor at its head.
  *
  * @return 0, or with one line in `why`: -EINVAL (not a ring, another ABI version, sizes that do not agree with the
- *         file's), -errno of a failed call. */
+ *         file's), -EXDEV (the producer's CLOCK_MONOTONIC is not this process's: another time namespace), -errno of a
+ *         failed call. */
 int tp_ring_attach(struct tp_ring_reader *reader, const char *path, char *why, size_t why_bytes);
 
 /* Puts the cursor before the first record ever written: for a ring that was made while its reader was already there to

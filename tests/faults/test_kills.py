@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from plant import Plant, wait_for
+from plant import Plant
 
 IS_ROOT = os.geteuid() == 0
 # The long form is `make faults SECONDS=300 SEED=7`.
@@ -24,7 +24,7 @@ def test_killed_at_random_the_others_go_on_and_every_message_is_somewhere(tmp_pa
     chance = random.Random(SEED)
     kills: dict[str, int] = dict.fromkeys(("a", "b", "wire", "exporter", "simulator"), 0)
     with Plant(tmp_path, simulate=["--speed", "2"]) as plant:
-        wait_for(lambda: plant.recorded("a") > 100 < plant.recorded("b"), "the first messages")
+        plant.wait_for_messages(plant.feed_names, 100)
         until = time.monotonic() + SECONDS
         # Each at least once, then whichever.
         victims = chance.sample(list(kills), len(kills))
@@ -33,16 +33,11 @@ def test_killed_at_random_the_others_go_on_and_every_message_is_somewhere(tmp_pa
             time.sleep(chance.uniform(0.05, 0.6))
             plant.kill(victim)
             kills[victim] += 1
-            before = {name: plant.recorded(name) for name in plant.feed_names}
             if victim != "simulator":
-                others = [name for name in plant.feed_names if name != victim]
-                wait_for(lambda: all(plant.recorded(n) > before[n] for n in others), f"messages after {victim}'s end")
+                plant.wait_for_messages(name for name in plant.feed_names if name != victim)
             time.sleep(chance.uniform(0, 0.3))
             plant.start(victim)
-            wait_for(
-                lambda: all(plant.recorded(name) > before[name] for name in plant.feed_names),
-                f"messages of all feeds after {victim} came back",
-            )
+            plant.wait_for_messages(plant.feed_names)
         summary = plant.settle()
         books = plant.books(summary)
     print(f"seed {SEED}: kills {kills}; {books}; uncounted {books.uncounted}")
