@@ -17,16 +17,18 @@ from tickpath.errors import RingError
 from tickpath.exporter.cursors import Cursor
 from tickpath.exporter.exposition.label import label
 from tickpath.exporter.snapshot import RingState, Snapshot
-from tickpath.ring import SUFFIX
+from tickpath.ring import SUFFIX, RingReader
 
 log = structlog.get_logger()
 
-MAX_RINGS = 200
-"""Rings attached at the same time; ring.c can survive the truncation of 256 mappings."""
+MAX_RINGS = 64
+"""Rings attached at the same time: the correlator's inputs. A ring whose producer is dead gives way to one that lives."""
 _MAX_NAMED_UNREADABLE = 50
-_MAX_LISTED = 1000
+_MAX_LISTED = 10_000
+_MAX_PAUSE_SCANS = 16
 _MAX_RETIRED = 1000
 _MAX_DRAINS = 64
+_UNLISTED = f"more than {_MAX_LISTED} ring files: those beyond are not looked at; remove the dead ones"
 
 
 class Correlates(Protocol):
@@ -70,6 +72,10 @@ class _Refused:
     file: _File
     why: str
     said: bool
+    stood: bool
+    """It was there at the first scan and found no room: what it held then was another's to read."""
+    retry_scan: int
+    pause_scans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class Rings:
         self._refused: dict[str, _Refused] = {}
         self._retired_lost: Counter[str] = Counter()
         self._retired_skipped: Counter[str] = Counter()
-        self._scanned = False
+        self._scans = 0
+        self._unlisted = False
         self.unreadable_total = 0
         self.records = 0
         """Taken from rings on the way out of scan(), not by the service's own polls."""
@@ -102,7 +109,8 @@ class Rings:
     def unreadable(self) -> dict[str, str]:
         """Why each file that cannot be used cannot, by ring name; the first few of a crowd."""
         said = ((name, refused.why) for name, refused in self._refused.items() if refused.said)
-        return {label(name): label(why) for name, why in islice(said, _MAX_NAMED_UNREADABLE)}
+        named = {label(name): label(why) for name, why in islice(said, _MAX_NAMED_UNREADABLE)}
+        return {"": _UNLISTED, **named} if self._unlisted else named
 
     def scan(self) -> None:
         """Attaches what is new, detaches what is gone or was replaced."""
@@ -115,13 +123,16 @@ class Rings:
         for name in [name for name in self._refused if name not in found]:
             del self._refused[name]
         for name, file in sorted(found.items()):
-            if name not in self._attached:
+            refused = self._refused.get(name)
+            waits = refused is not None and refused.file == file and self._scans < refused.retry_scan
+            if name not in self._attached and not waits:
                 self._try(name, file)
-        self._scanned = True
+        self._scans += 1
 
     def _look(self) -> dict[str, _File] | None:
         """Ring files by name; None while the directory cannot be read."""
         found: dict[str, _File] = {}
+        unlisted = False
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
@@ -131,6 +142,8 @@ class Rings:
                     if len(found) < _MAX_LISTED or name in self._attached:
                         status = entry.stat(follow_symlinks=False)
                         found[name] = _File(status.st_dev, status.st_ino, status.st_size)
+                    else:
+                        unlisted = True
         except FileNotFoundError:
             if not self._directory.is_dir():
                 self._complain(f"ring directory {self._directory} is not there")
@@ -140,6 +153,10 @@ class Rings:
             self._complain(f"ring directory {self._directory} cannot be read: {error.strerror}")
             return None
         self.directory_failure = None
+        if unlisted and not self._unlisted:
+            log.error("ring directory", reason=_UNLISTED)
+            self.unreadable_total += 1
+        self._unlisted = unlisted
         return found
 
     def _complain(self, why: str) -> None:
@@ -149,30 +166,54 @@ class Rings:
 
     def _try(self, name: str, file: _File) -> None:
         path = self._directory / (name + SUFFIX)
+        refused = self._refused.get(name)
+        before = self._predecessor.get(name)
+        same = before is not None and (before.device, before.inode) == (file.device, file.inode)
+        for_room = len(self._attached) >= MAX_RINGS and not (_lives(path) and self._make_room())
+        # A ring that was made while we were looking is read from its first record: nobody else will. One that was there
+        # and had no room is not: another has read it.
+        known = same or (refused is not None and refused.file == file and refused.stood)
         try:
-            if len(self._attached) >= MAX_RINGS:
+            if for_room:
                 raise RingError(f"{path}: {MAX_RINGS} rings are attached already")  # noqa: TRY301
-            # A ring that was made while we were looking is read from its first record: nobody else will.
-            ring = self._correlator.attach(path, from_start=self._scanned)
+            ring = self._correlator.attach(path, from_start=self._scans > 0 and not known)
         except RingError as error:
-            self._refuse(name, file, str(error))
+            self._refuse(name, file, str(error), for_room=for_room)
             return
         self._refused.pop(name, None)
-        before = self._predecessor.pop(name, None)
-        same = before is not None and (before.device, before.inode) == (file.device, file.inode)
+        self._predecessor.pop(name, None)
         self._attached[name] = _Attached(ring, file, before.record if before is not None and same else 0)
         log.info("ring attached", ring=label(name))
 
-    def _refuse(self, name: str, file: _File, why: str) -> None:
-        """Says so once per file and reason, and not at the first sight of it: it may be in the making."""
+    def _make_room(self) -> bool:
+        """Lets go of a ring whose producer is dead, remembering where it stood should that come back."""
+        for state in self._correlator.snapshot().rings:
+            for name, attached in self._attached.items():
+                if attached.ring == state.ring and not state.alive:
+                    cursor = self._retire(name, attached)
+                    if len(self._predecessor) < _MAX_RETIRED:
+                        self._predecessor[name] = Cursor(attached.file.device, attached.file.inode, cursor)
+                    return True
+        return False
+
+    def _refuse(self, name: str, file: _File, why: str, *, for_room: bool) -> None:
+        """Says so once per file and reason, and not at the first sight of it: it may be in the making.
+
+        A file that stays as bad as it is gets looked at less and less often, so that a crowd of them costs little.
+        """
         before = self._refused.get(name)
         again = before is not None and (before.file, before.why) == (file, why)
         if before is not None and again and not before.said:
             log.warning("ring cannot be used", ring=label(name), reason=label(why))
             self.unreadable_total += 1
-        self._refused[name] = _Refused(file, why, said=again)
+        pause = min(2 * before.pause_scans, _MAX_PAUSE_SCANS) if before is not None and again else 1
+        stood = before is not None and before.file == file and before.stood
+        stood |= for_room and self._scans == 0
+        self._refused[name] = _Refused(file, why, again, stood, self._scans + pause, pause)
 
-    def _retire(self, name: str, attached: _Attached) -> None:
+    def _retire(self, name: str, attached: _Attached) -> int:
+        """Lets go of a ring; the last record taken from it."""
+        cursor = 0
         # Its producer may have written up to the moment at which the file went: take that too.
         for _ in range(_MAX_DRAINS):
             taken = self._correlator.poll()
@@ -181,6 +222,7 @@ class Rings:
                 break
         for state in self._correlator.snapshot().rings:
             if state.ring == attached.ring:
+                cursor = state.cursor
                 # A crowd of names that come and go must not grow this for ever; their counts are kept under one.
                 known = name in self._retired_lost or len(self._retired_lost) < _MAX_RETIRED
                 self._retired_lost[name if known else ""] += state.lost
@@ -188,6 +230,7 @@ class Rings:
         self._correlator.detach(attached.ring)
         del self._attached[name]
         log.info("ring detached", ring=label(name))
+        return cursor
 
     def totals(self, snapshot: Snapshot) -> RingTotals:
         """The rings of a snapshot, each under the name of its file."""
@@ -211,6 +254,14 @@ class Rings:
             for name, attached in self._attached.items()
             if attached.ring in by_ring
         }
+
+
+def _lives(path: Path) -> bool:
+    try:
+        with RingReader(path) as reader:
+            return reader.alive
+    except RingError:
+        return False
 
 
 def _skipped(state: RingState, attached: _Attached) -> int:

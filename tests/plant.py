@@ -206,11 +206,15 @@ class Plant:
             child = self.child(name, "probe", "wire", "--interface", "lo", "--port", str(self._port))
             child.wait_until(lambda: self.alive("wire-lo"), _START_S, "ring")
         else:
-            self.auditors.setdefault(name, Auditor(self.ring(f"feed-{name}")))
-            url = f"ws://127.0.0.1:{self._port}/market/ws/{STREAM}"
-            flags = ("--name", name, "--publish", "none", "--backoff-first", "0.2", "--backoff-longest", "0.4")
-            child = self.child(name, "feed", url, *flags, *self._feed_flags)
+            if name not in self.auditors:
+                self.auditors[name] = Auditor(self.ring(f"feed-{name}"))
+            child = self.child(name, *self.feed_command(name))
             child.wait_until(lambda: self.alive(f"feed-{name}"), _START_S, "ring")
+
+    def feed_command(self, name: str) -> tuple[str, ...]:
+        url = f"ws://127.0.0.1:{self._port}/market/ws/{STREAM}"
+        flags = ("--name", name, "--publish", "none", "--backoff-first", "0.2", "--backoff-longest", "0.4")
+        return "feed", url, *flags, *self._feed_flags
 
     def kill(self, name: str) -> None:
         """-9, and see it dead."""
