@@ -34,6 +34,9 @@ sanitize: build $(SANITIZED) ## the same under address and undefined-behaviour s
 fuzz: build ## each fuzzer for so many seconds: make fuzz DURATION=600
 	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
 
+bench: build ## tickpath's own costs beside their yardsticks: make bench ARGS="--only ring"
+	$(Q)$(BIN)/tickpath bench $(ARGS)
+
 lint: build ## formatting, typing, compiler warnings, import direction
 	$(Q)VENV=$(VENV) tools/lint
 
