@@ -7,6 +7,7 @@ import multiprocessing
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -58,10 +59,8 @@ def _stamped(plan: ClientPlan, recorder: Recorder, publisher: Publisher, context
     )
 
     def run() -> int:
-        try:
+        with suppress(ConnectionEnded):
             session.run(Stop())
-        except ConnectionEnded:
-            pass
         return int(connection.recorder.messages)
 
     try:

@@ -74,11 +74,17 @@ class Pairs:
         return interval_of(self.ratios)
 
 
-def alternate(ours: Callable[[], float], theirs: Callable[[], float], effort: Effort) -> Pairs:
-    """Measure both in turn, the order of a pair changing from one to the next."""
+def alternate(
+    ours: Callable[[], float],
+    theirs: Callable[[], float],
+    effort: Effort,
+    before: Callable[[], object] = lambda: None,
+) -> Pairs:
+    """Measure both in turn, the order of a pair changing from one to the next; `before` prepares a pair."""
     pairs = Pairs()
     began_s = time.monotonic()
     while not effort.enough(pairs.ratios, began_s):
+        before()
         if len(pairs.ours) % 2:
             pairs.theirs.append(theirs())
             pairs.ours.append(ours())
