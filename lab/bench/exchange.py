@@ -19,6 +19,7 @@ MESSAGE_BYTES = 300
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK_BYTES = 1 << 16
 _FIRST_UPDATE = 10**12
+_STAMP_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,26 @@ class Plan:
     key: Path | None
 
 
-def message(number: int, now_ms: int) -> bytes:
-    """A depth update of MESSAGE_BYTES, whose sequence numbers follow on from the one before."""
+def message(number: int) -> bytes:
+    """A depth update of MESSAGE_BYTES, whose sequence numbers follow on from the one before; it ends in the time."""
+    now_ms = time.time_ns() // 1_000_000
     update = _FIRST_UPDATE + number
     head = (
         f'{{"e":"depthUpdate","E":{now_ms},"T":{now_ms - 1},"s":"BTCUSDT","U":{update},"u":{update},"pu":{update - 1},'
         '"b":[["64250.10","1.204"],["64250.00","0.310"],["64249.90","2.000"]],"a":[["64250.20","0.551"]],"x":"'
     )
-    return (head + "-" * (MESSAGE_BYTES - len(head) - 2) + '"}').encode()
+    padding = "-" * (MESSAGE_BYTES - len(head) - _STAMP_BYTES - 2)
+    return f'{head}{padding}{time.monotonic_ns():0{_STAMP_BYTES}}"}}'.encode()
 
 
-def frame(number: int, now_ms: int) -> bytes:
+def sent_ns(payload: bytes) -> int:
+    """When a message was made, monotonic."""
+    return int(payload[-_STAMP_BYTES - 2 : -2])
+
+
+def frame(number: int) -> bytes:
     """The message as a WebSocket frame."""
-    payload = message(number, now_ms)
+    payload = message(number)
     return struct.pack("!BBH", 0x81, 126, len(payload)) + payload
 
 
@@ -116,7 +124,7 @@ def _send(peer: _Peer, plan: Plan) -> None:
         if plan.gap_ns:
             due_ns += plan.gap_ns
             time.sleep(max(0, due_ns - time.monotonic_ns()) * 1e-9)
-        peer.put(frame(number, time.time_ns() // 1_000_000))
+        peer.put(frame(number))
         if plan.gap_ns:
             peer.flush()
     peer.put(b"\x88\x00")

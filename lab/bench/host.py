@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel says of a process, and tickpath's own processes as an operator would run them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tickpath.errors import RingError, TickpathError
+from tickpath.lab.demo.processes import Child
+from tickpath.ring import SUFFIX, RingReader
+
+_START_S = 30.0
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU time of all living threads of a process."""
+    spent = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):
+            spent += int((thread / "schedstat").read_text().split()[0])
+    return spent
+
+
+def private_bytes(pid: int) -> int:
+    """Anonymous memory of a process, what it shares counted in part: Pss_Anon."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss_Anon:"):
+            return int(line.split()[1]) * 1024
+    raise TickpathError("this kernel tells no Pss_Anon (before 5.14)")
+
+
+def busy_percent(pids: list[int], seconds: float) -> list[float]:
+    """How much of a core each process uses over that time."""
+    before = [cpu_ns(pid) for pid in pids]
+    began_ns = time.monotonic_ns()
+    time.sleep(seconds)
+    after = [cpu_ns(pid) for pid in pids]
+    elapsed_ns = time.monotonic_ns() - began_ns
+    return [100 * (b - a) / elapsed_ns for a, b in zip(before, after, strict=True)]
+
+
+@contextmanager
+def on_cpus(cpus: set[int]) -> Iterator[None]:
+    """This thread, and every process that it starts meanwhile, stay on these."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _produces(rings: Path, kind: str) -> bool:
+    for path in rings.glob(f"*{SUFFIX}"):
+        with suppress(RingError), RingReader(path) as reader:
+            if reader.kind == kind and reader.alive:
+                return True
+    return False
+
+
+class Probes:
+    """An exporter, and a wire probe on the loopback interface that watches one port. A context manager.
+
+    TickpathError where the wire probe is not permitted.
+    """
+
+    def __init__(self, folder: Path, watched_port: int) -> None:
+        self._folder = folder
+        self._watched_port = watched_port
+        self.rings = folder / "rings"
+
+    def __enter__(self) -> Probes:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        environment = {"TICKPATH_DIRECTORY": str(self.rings)}
+        port = _free_port()
+        self.exporter = Child("exporter", ["exporter", "--listen", f"127.0.0.1:{port}"], self._folder, environment)
+        watched = ["probe", "wire", "--interface", "lo", "--port", str(self._watched_port)]
+        self.wire = Child("wire", watched, self._folder, environment)
+        try:
+            self.exporter.wait_until(lambda: _answers(port), _START_S, "answer")
+            self.wire.wait_until(lambda: _produces(self.rings, "wire"), _START_S, "ring")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wire.stop()
+        self.exporter.stop()
