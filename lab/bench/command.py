@@ -16,7 +16,15 @@ from rich.console import Console
 
 from tickpath.command import Command
 from tickpath.errors import ConfigError
-from tickpath.lab.bench import correlator_rows, feed_rows, histogram_rows, observer_rows, process_rows, ring_rows
+from tickpath.lab.bench import (
+    correlator_rows,
+    feed_rows,
+    histogram_rows,
+    observer_rows,
+    process_rows,
+    ring_rows,
+    scrape_rows,
+)
 from tickpath.lab.bench._bench import clock_ns
 from tickpath.lab.bench.row import Row, Settings
 from tickpath.lab.bench.table import table
@@ -27,6 +35,7 @@ GROUPS = {
         ring_rows.GROUP,
         histogram_rows.GROUP,
         correlator_rows.GROUP,
+        scrape_rows.GROUP,
         feed_rows.GROUP,
         process_rows.WIRE,
         process_rows.IDLE,

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from tickpath.event import Counter
@@ -39,9 +39,9 @@ def _frames(rings: Path) -> int:
         return reader.counters()[Counter.FRAMES]
 
 
-def _transmit(port_of: list[int], seconds: float, gap_s: float, listener: socket.socket) -> None:
+def _transmit(port: int, seconds: float, gap_s: float, listener: socket.socket) -> None:
     """Segments of 300 bytes from the watched port to a client that throws them away."""
-    client = socket.create_connection(("127.0.0.1", port_of[0]))
+    client = socket.create_connection(("127.0.0.1", port))
     server, _ = listener.accept()
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reader = threading.Thread(target=lambda: [None for _ in iter(lambda: client.recv(1 << 16), b"")])
@@ -58,7 +58,7 @@ def _transmit(port_of: list[int], seconds: float, gap_s: float, listener: socket
 
 def _cost_ns(probes: Probes, listener: socket.socket, seconds: float, gap_s: float) -> float:
     frames, spent_ns = _frames(probes.rings), cpu_ns(probes.wire.pid)
-    _transmit([listener.getsockname()[1]], seconds, gap_s, listener)
+    _transmit(listener.getsockname()[1], seconds, gap_s, listener)
     time.sleep(0.15)  # a block of frames that is not full is handed over after a moment
     return (cpu_ns(probes.wire.pid) - spent_ns) / max(1, _frames(probes.rings) - frames)
 
@@ -72,7 +72,7 @@ def _run_wire(settings: Settings, rows: dict[str, Row]) -> None:
         for name, gap_s in (("wire_blast", 0.0), ("wire_paced", 0.0004)):
             effort = settings.effort(least=5, most=5, budget_s=0)
             row = rows[name]
-            row.measured(repeat(lambda gap_s=gap_s: _cost_ns(probes, listener, seconds, gap_s), effort))
+            row.measured(repeat(partial(_cost_ns, probes, listener, seconds, gap_s), effort))
             row.clocks = (row.value or 0) / settings.clock_ns
 
 
@@ -90,9 +90,7 @@ def _run_idle(settings: Settings, rows: dict[str, Row]) -> None:
             feed.wait_until(lambda: "connected" in feed.log.read_text(), 30, "connection")
             time.sleep(0.2 if settings.quick else 1)
             pids = [feed.pid, probes.wire.pid, probes.exporter.pid]
-            effort = settings.effort(least=4, most=4, budget_s=0)
-            shares: list[list[float]] = []
-            repeat(lambda: shares.append(busy_percent(pids, 0.2 if settings.quick else 1)) or 0.0, effort)
+            shares = [busy_percent(pids, 0.2 if settings.quick else 1) for _ in range(1 if settings.quick else 4)]
         finally:
             feed.stop()
     for name, measured in zip(_IDLE, zip(*shares, strict=True), strict=True):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from tickpath.lab.bench._bench import Passed, pass_records
 from tickpath.lab.bench.measure import alternate, repeat
@@ -49,8 +50,8 @@ def _run(settings: Settings, rows: dict[str, Row]) -> None:
 
     for name, restless in (("ring", False), ("ring_restless", True)):
         pairs = alternate(
-            lambda restless=restless: per_s(ring=True, restless=restless),
-            lambda restless=restless: per_s(ring=False, restless=restless),
+            partial(per_s, ring=True, restless=restless),
+            partial(per_s, ring=False, restless=restless),
             settings.effort(least=10, most=40, budget_s=12, width=0.03),
         )
         rows[name].compared(pairs, _PAST_BY, 1e-6)

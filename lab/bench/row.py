@@ -28,8 +28,8 @@ class Verdict(Enum):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """`value`, `low` and `high` are the median and its 95 % interval in `unit`, `ratio…` the same of value to yardstick,
-    pair by pair; `clocks` is value in calls of clock_gettime, where the unit is a time."""
+    """`value`, `low` and `high` are the median and its 95 % interval in `unit`, `ratio…` the same of value to
+    yardstick, pair by pair; `clocks` is value in calls of clock_gettime, where the unit is a time."""
 
     name: str
     what: str
@@ -77,8 +77,8 @@ class Settings:
     clock_ns: float
 
     def effort(self, *, least: int, most: int, budget_s: float, width: float = 0.01) -> Effort:
-        """As given, or two repetitions where it is to be quick."""
-        return Effort(2, 2, 0, width) if self.quick else Effort(least, most, budget_s, width)
+        """As given, or once where it is to be quick."""
+        return Effort(1, 1, 0, width) if self.quick else Effort(least, most, budget_s, width)
 
 
 @dataclass(frozen=True)
