@@ -71,7 +71,9 @@ void tp_account(struct tp_join *j, struct tp_label *label, struct tp_joined *r) 
     label->merged += !!(r->span_flags & TP_SPAN_MERGED);
     for (uint32_t legs = r->legs; legs; legs &= legs - 1)
         observe(j, label, r, (unsigned)__builtin_ctz(legs));
-    for (unsigned leg = 0; leg < TP_LEGS; leg++) {
+    /* NIC_TO_USER is absent without a reason where the two hops that it spans are there. */
+    for (uint32_t absent = ~r->legs & ((1u << TP_LEGS) - 1); absent; absent &= absent - 1) {
+        unsigned leg = (unsigned)__builtin_ctz(absent);
         if (r->missing[leg])
             label->missing[leg][r->missing[leg]]++;
     }

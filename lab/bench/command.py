@@ -45,6 +45,7 @@ GROUPS = {
 }
 _SHARED_MEMORY = Path("/dev/shm")
 _RESULT = Path("build/bench.json")
+_WIDTH = 170  # of the table in a file
 
 
 class Report(msgspec.Struct):
@@ -97,6 +98,8 @@ def _measure(names: list[str], *, quick: bool, told: Console) -> Report:
 
 def _run(arguments: argparse.Namespace) -> int:
     told = Console(stderr=arguments.json)
+    if not told.is_terminal:
+        told.width = _WIDTH
     report = _measure(_chosen(arguments.only), quick=arguments.quick, told=told)
     told.print(table(report.rows))
     told.print(

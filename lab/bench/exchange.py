@@ -10,10 +10,12 @@ import socket
 import ssl
 import struct
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from tickpath.lab.bench.host import undisturbed
 
 MESSAGE_BYTES = 300
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -146,7 +148,8 @@ def _serve(told: Connection, plan: Plan) -> None:
             with sock, suppress(OSError):
                 peer = _Peer(sock, context)
                 _accept(peer)
-                _send(peer, plan)
+                with undisturbed() if plan.gap_ns else nullcontext():
+                    _send(peer, plan)
 
 
 class Exchange:

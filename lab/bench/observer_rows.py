@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from tickpath.lab.bench.exchange import Exchange, Plan, sent_ns
-from tickpath.lab.bench.host import Probes, on_cpus
+from tickpath.lab.bench.host import Probes, on_cpus, undisturbed
 from tickpath.lab.bench.measure import interval_of
 from tickpath.lab.bench.row import Group, Row, Settings
 from tickpath.probes.feed.connection import ConnectSettings, open_connection, tls_context
@@ -70,7 +70,7 @@ def _application(told: Pipe, url: str, folder: Path, cpu: int) -> None:
                 connection, subscription.reader(), recorder, stopwatch, idle_timeout_s=10, every_second=lambda: None
             )
             began_ns, busy_ns = time.monotonic_ns(), time.process_time_ns()
-            with suppress(ConnectionEnded):
+            with undisturbed(), suppress(ConnectionEnded):
                 session.run(Stop())
             busy_ns, elapsed_ns = time.process_time_ns() - busy_ns, time.monotonic_ns() - began_ns
             connection.websocket.close(timeout=1)
