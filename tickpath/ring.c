@@ -92,10 +92,10 @@ static int64_t monotonic_offset_ns(void) {
 
 /* --- a file that is cut away under a mapping ---------------------------------------------------------------------
  *
- * Touching a page of a mapping that lies past the end of its file raises SIGBUS. A reader must outlive that, the measured
- * application all the more, and no check of the size beforehand can exclude it. So the handler puts an empty page in the
- * hole, marks the mapping, and lets the access go on: a reader reads zeros, a producer writes to nobody. The registry is
- * global because signal handlers are. */
+ * Touching a page of a mapping that lies past the end of its file raises SIGBUS. A reader must outlive that, the
+ * measured application all the more, and no check of the size beforehand can exclude it. So the handler puts an empty
+ * page in the hole, marks the mapping, and lets the access go on: a reader reads zeros, a producer writes to nobody.
+ * The registry is global because signal handlers are. */
 
 #define MAPPINGS 256u
 

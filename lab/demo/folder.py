@@ -54,7 +54,9 @@ def demo_folder(base: Path = SHARED_MEMORY) -> Iterator[Path]:
         try:
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         except OSError as error:
-            raise DemoError(f"cannot make a folder in {base}: {error.strerror}; free space there, or allow it") from None
+            raise DemoError(
+                f"cannot make a folder in {base}: {error.strerror}; free space there, or allow it"
+            ) from None
         descriptor = _locked(folder)
     try:
         yield folder

@@ -114,7 +114,7 @@ def _hostile(directory: Path, chance: random.Random) -> None:
     huge.write_bytes(model)
     os.truncate(huge, 1 << 40)  # sparse
     rows = np.frombuffer(chance.randbytes(ROW.itemsize * 2), ROW).copy()
-    rows["venue"], rows["feed"] = b"\x00\x1b[2J\n\"\\", b"\xff\xfe{}\r\n# HELP"
+    rows["venue"], rows["feed"] = b'\x00\x1b[2J\n"\\', b"\xff\xfe{}\r\n# HELP"
     lying = bytearray(model)
     lying[_PAGE : _PAGE + rows.nbytes] = rows.tobytes()
     (directory / f"rows{SUFFIX}").write_bytes(lying)
@@ -122,7 +122,7 @@ def _hostile(directory: Path, chance: random.Random) -> None:
     (directory / f"link{SUFFIX}").symlink_to("/dev/zero")
     (directory / f"loop{SUFFIX}").symlink_to(f"loop{SUFFIX}")
     (directory / f"folder{SUFFIX}").mkdir()
-    (directory / f"ctrl\x1b[31m\n\"{SUFFIX}").write_bytes(model[:100])
+    (directory / f'ctrl\x1b[31m\n"{SUFFIX}').write_bytes(model[:100])
 
 
 def test_hostile_files_beside_real_rings_change_nothing(tmp_path: Path) -> None:
@@ -184,9 +184,7 @@ def test_records_of_noise_are_counted_and_spoil_no_other_ring(tmp_path: Path, se
                 ring.write(noise.view("u1"))
             write(good, message(handle, monotonic_ns(), turn + 1, turn))
         feed = ("binance-usdm", "btcusdt-trade")
-        wait_for(
-            lambda: any(n == 20 for n in service.observe().snapshot.messages.values()), f"the good feed's {feed}"
-        )
+        wait_for(lambda: any(n == 20 for n in service.observe().snapshot.messages.values()), f"the good feed's {feed}")
         state = service.observe().snapshot
         total = sum(state.messages.values())
         assert sum(state.matched.values()) + sum(state.unmatched.values()) == total
