@@ -31,6 +31,8 @@ HOPS = {
 }
 # The first word of a subject's name -> the heading it stands under; parts and spans stand with the hops.
 HOP = ""
+# Below this width a source stands before what was found, not in a column of its own.
+_WIDE_COLUMNS = 110
 GROUPS = {HOP: "Hops", "clock": "Clocks", "host": "Host"}
 
 
@@ -101,22 +103,23 @@ def _subject(name: str, sources: list[Capability]) -> Subject:
 def render(report: Report, console: Console) -> None:
     """The report as a table: per subject the source in use, what would be better and how, and what else is there."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("", "", "source", "what was found"):
+    wide = console.width >= _WIDE_COLUMNS
+    for title in ("", "", "source", "what was found") if wide else ("", "", "source: what was found"):
         table.add_column(title, no_wrap=title == "", header_style="dim")
     for group, title in GROUPS.items():
         table.add_row(Text(f"\n{title}", "bold"))
         for subject in report.subjects:
             if _group(subject.name) == group:
-                _add_subject(table, subject)
+                _add_subject(table, subject, wide=wide)
     if report.failures:
         table.add_row(Text("\nCould not be asked", "bold"))
     for failure in report.failures:
-        table.add_row(f"  {failure.provider}", Text("failed", "red"), "", Text(failure.error))
+        table.add_row(f"  {failure.provider}", Text("failed", "red"), *([""] if wide else []), Text(failure.error))
     console.print(f"tickpath {report.version}: what this host offers", highlight=False)
     console.print(table)
 
 
-def _add_subject(table: Table, subject: Subject) -> None:
+def _add_subject(table: Table, subject: Subject, *, wide: bool) -> None:
     used = [source for source in subject.sources if source.available][:1]
     better = subject.improvements
     # Worse sources than the one in use matter only where they are there to fall back to.
@@ -128,12 +131,11 @@ def _add_subject(table: Table, subject: Subject) -> None:
             state = Text("used" if _group(subject.name) != "host" else "yes", "green")
         elif not source.available:
             state = Text("no", "yellow")
-        found = Text(source.detail)
+        found = Text(source.detail) if wide else Text.assemble((f"{source.source}: ", "bold"), source.detail)
         if source in better:
             found.append(f"\n-> {source.remedy}", "cyan")
-        table.add_row(
-            "" if n else f"  {subject.name.removeprefix(f'{_group(subject.name)}.')}", state, Text(source.source), found
-        )
+        name = "" if n else f"  {subject.name.removeprefix(f'{_group(subject.name)}.')}"
+        table.add_row(name, state, *([Text(source.source)] if wide else []), found)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from tickpath import log
 from tickpath.command import Command
 from tickpath.exporter.exposition.summary import Figures, Summary
 from tickpath.lab.demo.folder import demo_folder
@@ -114,6 +115,7 @@ def _run(arguments: argparse.Namespace) -> int:
         exporter_port=arguments.exporter_port,
         publish_port=arguments.publish_port,
     )
+    log.set_up()
     signals = _Signals()
     with demo_folder() as folder:
         return _play(settings, folder, signals, as_json=arguments.json)

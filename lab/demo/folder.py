@@ -15,6 +15,7 @@ from tickpath.lab.demo.processes import DemoError
 
 SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "tickpath-demo-"
+_NEEDED_BYTES = 24 << 20  # four rings of the default size, and what the parts say
 
 
 def _locked(folder: Path) -> int | None:
@@ -49,6 +50,12 @@ def demo_folder(base: Path = SHARED_MEMORY) -> Iterator[Path]:
     """A new folder in shared memory, where there is any, removed in the end. Raises DemoError where none can be made."""
     base = base if base.is_dir() else Path(tempfile.gettempdir())
     remove_leftovers(base)
+    free_bytes = shutil.disk_usage(base).free
+    if free_bytes < _NEEDED_BYTES:
+        raise DemoError(
+            f"{base} has {free_bytes >> 20} MiB left, the demo needs {_NEEDED_BYTES >> 20}: free space there"
+            " (in a container: give it a larger /dev/shm)"
+        )
     descriptor = None
     while descriptor is None:  # another demo may take an unlocked folder for a leftover
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 import urllib.error
@@ -15,6 +16,7 @@ from types import TracebackType
 
 import msgspec
 
+from tickpath import config
 from tickpath.errors import PermissionMissingError, RingError
 from tickpath.exporter.exposition.summary import Summary
 from tickpath.lab.demo.plan import planned_feeds
@@ -105,7 +107,10 @@ class Pipeline:
         self._stop_all()
 
     def _child(self, name: str, *arguments: str) -> Child:
-        child = Child(name, arguments, self._folder, {"TICKPATH_DIRECTORY": str(self._rings)})
+        # What the operator configured is for real feeds: the demo's parts have its flags and the defaults alone.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(config.PREFIX)}
+        environment |= {"TICKPATH_DIRECTORY": str(self._rings), "TICKPATH_CONFIG": os.devnull}
+        child = Child(name, arguments, self._folder, environment)
         self._children.append(child)
         return child
 

@@ -49,7 +49,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
-                env={**os.environ, **environment},
+                env=environment,
                 # Ctrl-C is for the demo: it stops the others in their order.
                 start_new_session=True,
                 preexec_fn=_end_with(os.getpid()),

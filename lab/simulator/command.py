@@ -12,8 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import msgspec
-import structlog
-
+from tickpath import log
 from tickpath.command import Command
 from tickpath.lab.simulator.config import (
     DEFAULT_PORT,
@@ -153,17 +152,16 @@ def config_of(flags: argparse.Namespace) -> SimulatorConfig:
 
 
 def _run(flags: argparse.Namespace) -> int:
-    # Standard output is for the ready line and the summary.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log.set_up()
     simulator = Simulator(config_of(flags))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: simulator.ended.set())
     with simulator:
         if simulator.ca_path is not None:
             print(f"certificate authority {simulator.ca_path}")
-        # The line that who started us waits for.
         # A collection that walks the whole recording would hold up the replay for tens of milliseconds.
         gc.freeze()
+        # The line that who started us waits for.
         print(f"listening on {simulator.url}", flush=True)
         simulator.ended.wait()
     summary = simulator.summary()

@@ -41,6 +41,14 @@ def capabilities() -> list[Capability]:
     """The provider that is registered for doctor."""
     stamped_by = "stamped by `tickpath feed`, and by any client that uses tickpath.recorder"
     found = [
+        Capability(
+            "bn_to_nic",
+            "event time",
+            0,
+            True,
+            "the venue's event time to the wire stamp that nic_to_user uses, where the venue sends one (spot's bookTicker "
+            "and depth<N> carry none); as true as both clocks, see utc",
+        ),
         Capability("cpu", "user space", 0, True, f"received to parsed: {stamped_by}"),
         Capability("msk", "user space", 0, True, f"parsed to published: {stamped_by}"),
     ]

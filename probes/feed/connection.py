@@ -103,9 +103,9 @@ def _explain(subscription: Subscription, error: Exception) -> ConnectError:
     elif isinstance(error, ssl.SSLError):
         text = f"TLS with {where} failed: {error.reason or error}"
     elif isinstance(error, socket.gaierror):
-        text = f"{subscription.address.host} cannot be resolved: {error.strerror}"
+        text = f"{subscription.address.host} cannot be resolved: {error.strerror}; check the name, DNS, and that this host may go out"
     elif isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
-        text = f"{where} did not answer in time"
+        text = f"{where} did not answer in time; check that this host may go out to that port"
     elif isinstance(error, OSError):
         text = f"cannot connect to {where}: {error.strerror or error}"
     else:

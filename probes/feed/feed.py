@@ -149,7 +149,7 @@ class Feed:
             feed=self._settings.name,
             venue=self._subscription.venue,
             remote=f"{address.host}:{address.port}",
-            tls=connection.sock.tls_version,
+            tls=connection.sock.tls_version or "no",
             streams=len(self._subscription.streams),
         )
         reason = "stopped"

@@ -58,8 +58,8 @@ def decode(topic: bytes, payload: bytes, record: bytes) -> Published | None:
 def _line(message: Published) -> str:
     parts = [f"{message.topic} ordinal={message.ordinal} bytes={message.bytes} end={message.end}"]
     parts += [f"E={message.exchange_ns}" if message.exchange_ns is not None else "E=-"]
-    parts += [f"decode={message.decode_ns / 1e3:.1f}us" if message.decode_ns is not None else "decode=-"]
-    parts += [f"CPU={message.cpu_ns / 1e3:.1f}us" if message.cpu_ns is not None else "CPU=-"]
+    parts += [f"decode={message.decode_ns / 1e3:.1f}µs" if message.decode_ns is not None else "decode=-"]
+    parts += [f"CPU={message.cpu_ns / 1e3:.1f}µs" if message.cpu_ns is not None else "CPU=-"]
     return " ".join(parts)
 
 

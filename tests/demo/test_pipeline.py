@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tickpath.lab.demo.folder import demo_folder
 from tickpath.lab.demo.pipeline import DemoSettings, Pipeline
+from tickpath.lab.demo.processes import DemoError
 from tickpath.lab.simulator.config import EventTimes
 
 RECORDING = Path(__file__).parents[3] / "shared" / "data" / "binance-usdm-btcusdt-20240808.ws.gz"
@@ -79,9 +81,9 @@ def _until(condition: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_stopped_leaves_no_process_and_no_folder(number: signal.Signals, tmp_path: Path) -> None:
-    mark = f"TICKPATH_TEST_MARK={tmp_path}"
+    mark = f"DEMO_TEST_MARK={tmp_path}"
     command = [sys.executable, "-P", "-m", "tickpath", "demo", "--exporter-port", "0", "--publish-port", "0"]
-    environment = {**os.environ, "TICKPATH_TEST_MARK": str(tmp_path)}
+    environment = {**os.environ, "DEMO_TEST_MARK": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
         _until(lambda: len(_processes_with(mark)) > 2)  # the demo and two of its children: it is still starting
         demo.send_signal(number)
@@ -100,6 +102,14 @@ def test_what_a_killed_demo_left_is_removed_and_a_living_one_s_folder_is_not(tmp
             assert first.exists()
             assert second != first
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_shared_memory_is_an_error_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 << 20))
+    with pytest.raises(DemoError, match="has 3 MiB left, the demo needs 24"), demo_folder(tmp_path):
+        pass
 
 
 def test_a_port_in_use_is_one_line_that_names_the_flag() -> None:

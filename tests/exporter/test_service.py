@@ -150,7 +150,7 @@ def test_a_bad_file_is_named_once_and_the_others_go_on(
         assert list(observed.unreadable) == ["bad"]
         assert observed.unreadable_total == 1
         assert exporter.service.not_ready() is None
-    assert capsys.readouterr().out.count("ring cannot be used") == 1
+    assert capsys.readouterr().out.count("ring_unusable") == 1
     (tmp_path / "bad.ring").unlink()
     until(lambda: not exporter.service.observe().unreadable)
     assert exporter.service.observe().unreadable_total == 1
