@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import msgspec
+
 from tickpath import log
 from tickpath.command import Command
 from tickpath.lab.simulator.config import (

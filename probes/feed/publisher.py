@@ -40,7 +40,9 @@ class Publisher:
                 raise TickpathError(
                     f"{address} is in use: name another with --publish, or `--publish none`, or stop the other feed"
                 ) from None
-            raise ConfigError(f"cannot publish at {address!r}: {error.strerror}; give tcp://HOST:PORT or ipc://FILE") from None
+            raise ConfigError(
+                f"cannot publish at {address!r}: {error.strerror}; give tcp://HOST:PORT or ipc://FILE"
+            ) from None
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._send = self._socket.send
 
