@@ -22,7 +22,7 @@ from tickpath.ring import SUFFIX, RingReader
 log = structlog.get_logger()
 
 MAX_RINGS = 64
-"""Rings attached at the same time: the correlator's inputs. A ring whose producer is dead gives way to one that lives."""
+"""Rings attached at the same time: the correlator's inputs. A dead producer's gives way to a living one's."""
 _MAX_NAMED_UNREADABLE = 50
 _MAX_LISTED = 10_000
 _MAX_PAUSE_SCANS = 16

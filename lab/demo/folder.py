@@ -47,7 +47,7 @@ def remove_leftovers(base: Path) -> None:
 
 @contextmanager
 def demo_folder(base: Path = SHARED_MEMORY) -> Iterator[Path]:
-    """A new folder in shared memory, where there is any, removed in the end. Raises DemoError where none can be made."""
+    """A new folder in shared memory, where there is any, removed in the end. DemoError where none can be made."""
     base = base if base.is_dir() else Path(tempfile.gettempdir())
     remove_leftovers(base)
     free_bytes = shutil.disk_usage(base).free

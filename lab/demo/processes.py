@@ -26,7 +26,7 @@ class DemoError(TickpathError):
 
 
 def _end_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes its program: arrange to be told to end when `parent` does, even by kill -9."""
+    """What a child does before it becomes its program: arrange to be ended when `parent` does, even by kill -9."""
 
     def arrange() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -52,7 +52,7 @@ class Child:
                 env=environment,
                 # Ctrl-C is for the demo: it stops the others in their order.
                 start_new_session=True,
-                preexec_fn=_end_with(os.getpid()),
+                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509 - one call into libc; the demo has no other threads
             )
 
     @property

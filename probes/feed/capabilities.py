@@ -46,8 +46,8 @@ def capabilities() -> list[Capability]:
             "event time",
             0,
             True,
-            "the venue's event time to the wire stamp that nic_to_user uses, where the venue sends one (spot's bookTicker "
-            "and depth<N> carry none); as true as both clocks, see utc",
+            "the venue's event time to the wire stamp that nic_to_user uses, where the venue sends one (spot's "
+            "bookTicker and depth<N> carry none); as true as both clocks, see utc",
         ),
         Capability("cpu", "user space", 0, True, f"received to parsed: {stamped_by}"),
         Capability("msk", "user space", 0, True, f"parsed to published: {stamped_by}"),

@@ -103,7 +103,8 @@ def _explain(subscription: Subscription, error: Exception) -> ConnectError:
     elif isinstance(error, ssl.SSLError):
         text = f"TLS with {where} failed: {error.reason or error}"
     elif isinstance(error, socket.gaierror):
-        text = f"{subscription.address.host} cannot be resolved: {error.strerror}; check the name, DNS, and that this host may go out"
+        host = subscription.address.host
+        text = f"{host} cannot be resolved: {error.strerror}; check the name, DNS, and that this host may go out"
     elif isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
         text = f"{where} did not answer in time; check that this host may go out to that port"
     elif isinstance(error, OSError):

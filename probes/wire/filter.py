@@ -91,7 +91,7 @@ def _accept(program: _Program, wanted: Sequence[tuple[tuple[int, ...], int | Non
 
 
 def _accepted(program: _Program, snap_bytes: int) -> None:
-    """Of a frame that came in one piece all, so that its checksum can be verified where nobody has; else the headers."""
+    """Of a frame that came in one piece all, to verify its checksum where nobody has; else the headers."""
     program.label("accepted")
     program.add(_LOAD_LENGTH)
     program.unless(_JUMP_ABOVE, WHOLE_BYTES, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a scenario: simulator and feeds in their namespaces, the wire probe beside the feeds, the correlator over all."""
+"""Plays a scenario: simulator and feeds in their namespaces, wire probe beside the feeds, correlator over all."""
 
 from __future__ import annotations
 
