@@ -15,7 +15,7 @@ import structlog
 
 from tickpath.errors import RingError
 from tickpath.exporter.cursors import Cursor
-from tickpath.exporter.exposition.label import label
+from tickpath.exporter.exposition.label import label, printable
 from tickpath.exporter.snapshot import RingState, Snapshot
 from tickpath.ring import SUFFIX, RingReader
 
@@ -183,7 +183,7 @@ class Rings:
         self._refused.pop(name, None)
         self._predecessor.pop(name, None)
         self._attached[name] = _Attached(ring, file, before.record if before is not None and same else 0)
-        log.info("ring_attached", ring=label(name))
+        log.info("ring_attached", ring=printable(name))
 
     def _make_room(self) -> bool:
         """Lets go of a ring whose producer is dead, remembering where it stood should that come back."""
@@ -204,7 +204,7 @@ class Rings:
         before = self._refused.get(name)
         again = before is not None and (before.file, before.why) == (file, why)
         if before is not None and again and not before.said:
-            log.warning("ring_unusable", ring=label(name), reason=label(why))
+            log.warning("ring_unusable", ring=printable(name), reason=printable(why))
             self.unreadable_total += 1
         pause = min(2 * before.pause_scans, _MAX_PAUSE_SCANS) if before is not None and again else 1
         stood = before is not None and before.file == file and before.stood
@@ -229,7 +229,7 @@ class Rings:
                 self._retired_skipped[name if known else ""] += _skipped(state, attached)
         self._correlator.detach(attached.ring)
         del self._attached[name]
-        log.info("ring_detached", ring=label(name))
+        log.info("ring_detached", ring=printable(name))
         return cursor
 
     def totals(self, snapshot: Snapshot) -> RingTotals:

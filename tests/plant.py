@@ -60,6 +60,8 @@ class Auditor:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lost = 0
+        self.may_lose = False
+        """It reads in Python: with a ring meant to be lapped it is lapped too, and knows no more than it read."""
         self.message_numbers: list[int] = []
         self.by_row: dict[tuple[int, int], Received] = {}
         self._stop = threading.Event()
@@ -144,6 +146,7 @@ class Plant:
         feeds: Sequence[str] = ("a", "b"),
         simulate: Sequence[str] = ("--speed", "1"),
         feed: Sequence[str] = (),
+        wire_flags: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.rings = folder / "rings"
@@ -151,6 +154,7 @@ class Plant:
         self._with_wire = wire
         self._simulate = tuple(simulate)
         self._feed_flags = tuple(feed)
+        self._wire_flags = tuple(wire_flags)
         self._port, self._exporter_port = free_port(), free_port()
         self._lives: dict[str, int] = defaultdict(int)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -203,7 +207,7 @@ class Plant:
             child = self.child(name, "simulate", *flags)
             child.wait_until(lambda: "listening on" in child.output.read_text(), _START_S, "ready line")
         elif name == "wire":
-            child = self.child(name, "probe", "wire", "--interface", "lo", "--port", str(self._port))
+            child = self.child(name, "probe", "wire", "--interface", "lo", "--port", str(self._port), *self._wire_flags)
             child.wait_until(lambda: self.alive("wire-lo"), _START_S, "ring")
         else:
             if name not in self.auditors:
