@@ -27,12 +27,10 @@ class _BoundedFrames(frame_buffer):
         self._sock_recv = sock.recv
         self._limit_bytes = limit_bytes
 
-    def recv_length(self) -> None:
-        super().recv_length()
-        if self.length is not None and self.length > self._limit_bytes:
-            raise MessageTooLongError(f"a frame of {self.length} bytes, more than the {self._limit_bytes} allowed")
-
     def recv_strict(self, bufsize: int) -> bytes:
+        # Here and not where the length is read: a goodbye after the refusal would go on with the payload.
+        if bufsize > self._limit_bytes:
+            raise MessageTooLongError(f"a frame of {bufsize} bytes, more than the {self._limit_bytes} allowed")
         # Nearly always what is asked for is there, in one piece.
         if not self.recv_buffer and bufsize:
             data = self._read(bufsize)
