@@ -334,7 +334,7 @@ active proctype writer() {
         :: killed && !was_killed ->
             was_killed = true;
             if
-            :: value[VERSION * STORES + latest[VERSION]] & 1 -> write(done) /* take_over: closed and emptied */
+            :: value[VERSION * STORES + latest[VERSION]] & 1 -> write(done) /* take_over: emptied */
             :: else
             fi
         :: else
