@@ -12,11 +12,9 @@
 
 /* Where the next record ends, from `at` on: 0, incomplete; or a negative errno. */
 static ssize_t cut(const uint8_t *stream, size_t at, size_t size) {
-    uint8_t *rest = exact_copy(stream + at, size - at);
-    ssize_t record = tp_tls_record_cut(rest, size - at);
+    ssize_t record = tp_tls_record_cut(stream + at, size - at);
     must(record <= (ssize_t)(size - at) && record <= TP_TLS_RECORD_BYTES, "a record lies in what is there");
     must(record == 0 || record == -EPROTO || record >= TP_TLS_HEADER_BYTES, "a record has a header");
-    free(rest);
     return record;
 }
 
