@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from traffic import wait_until
+from truth.scenario import Scenario
 
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
@@ -33,7 +34,6 @@ from tickpath.probes.wire.probe import InterfaceProbe
 from tickpath.probes.wire.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
-from truth.scenario import Scenario
 
 _PORT = 18065
 _STREAMS = "btcusd_perp@bookTicker/btcusd_perp@trade/btcusd_perp@depth@0ms"
@@ -41,6 +41,8 @@ _PATIENCE_S = 120.0
 _POLL_S = 0.002
 # The kernel's clock of initial sequence numbers: one every 64 ns, added to a number that the addresses decide.
 _ISN_NS = 64
+_CYCLE_S = 0.25
+_SQUEEZE_S = 0.04
 
 
 @dataclass
@@ -112,7 +114,7 @@ class _Client:
         except ConnectError:
             if not self._scenario.reconnects:
                 raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the test's thread raises it
             self.failure = error
 
     def stop(self) -> None:
@@ -306,12 +308,8 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         gro_flush_ns=scenario.gro_flush_ns or 0,
         armed=False,
     )
-    began = time.monotonic()
+    created = time.monotonic()
     with TruthWire(config) as wire, contextlib.ExitStack() as stack:
-        if scenario.receive_bytes is not None:
-            _client_sysctl(
-                wire, "tcp_rmem", f"{scenario.receive_bytes} {scenario.receive_bytes} {scenario.receive_bytes}"
-            )
         if scenario.wraps:
             _prepare_wrap(wire)
         simulator = _simulator(scenario, wire)
@@ -326,12 +324,15 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         collector = _Collector(probe, clients)
         collector.attach()
         wire.arm()
+        began = time.monotonic()
         if scenario.wraps:
             _await_wrap(wire)
         for client in clients:
             client.thread.start()
         for _ in _rounds(scenario, simulator, clients):
-            _capture_or_not(scenario, probe)
+            _capture_or_not(scenario, probe, began)
+            if scenario.squeezed:
+                _squeeze(began)
             collector.poll()
         if not probe.running:
             probe.start()
@@ -353,7 +354,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         received=received,
         dropped=dropped,
         pruned=pruned,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - created,
     )
 
 
@@ -372,14 +373,23 @@ def _rounds(scenario: Scenario, simulator: Simulator, clients: list[_Client]) ->
         yield
 
 
-def _capture_or_not(scenario: Scenario, probe: _Probe) -> None:
+def _capture_or_not(scenario: Scenario, probe: _Probe, began: float) -> None:
     if scenario.captured == 1.0:
         return
-    phase = time.monotonic() * 4 % 1.0
+    phase = (time.monotonic() - began) / _CYCLE_S % 1.0
     if probe.running and phase > scenario.captured:
         probe.stop()
     elif not probe.running and phase < scenario.captured:
         probe.start()
+
+
+def _squeeze(began: float) -> None:
+    """Half of the time the clients' receive buffers are as small as the kernel makes them: it drops what came."""
+    small = (time.monotonic() - began) / _SQUEEZE_S % 1.0 < 0.5
+    for name in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name.name))) as sock:
+            if sock.getpeername()[1:2] == (_PORT,):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 if small else 1 << 18)
 
 
 def _drain(collector: _Collector, clients: list[_Client]) -> None:

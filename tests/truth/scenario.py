@@ -32,8 +32,8 @@ class Scenario:
     version: int = 4
     gro_flush_ns: int | None = None
     """None: GRO is off."""
-    receive_bytes: int | None = None
-    """The client's largest receive buffer; None: the kernel's."""
+    squeezed: bool = False
+    """The client's receive buffer shrinks now and then below the window that it has offered."""
     slow_ns: int = 0
     """How long the client takes for a message."""
     wraps: bool = False
@@ -45,7 +45,7 @@ class Scenario:
     excuses: frozenset[Reason] = frozenset()
     """Reasons that this scenario's faults may give a message not to be joined by offset."""
     must: frozenset[str] = frozenset()
-    """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned."""
+    """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned, explained."""
 
     def scaled(self, factor: float) -> Scenario:
         """The same with more messages."""
@@ -146,9 +146,9 @@ SCENARIOS = [
     ),
     Scenario(
         name="ws-pruned",
-        speed=None,
-        receive_bytes=4096,
-        slow_ns=200 * US,
+        squeezed=True,
+        speed=Fraction(20),
+        slow_ns=300 * US,
         to_client=_loss(1),
         must=frozenset({"pruned"}),
     ),
@@ -170,6 +170,8 @@ SCENARIOS = [
     Scenario(
         name="ws-capture-gaps",
         captured=0.7,
-        excuses=frozenset({Reason.WIRE_GAP, Reason.NO_WIRE, Reason.NO_FLOW}),
+        speed=Fraction(2),
+        must=frozenset({"explained"}),
+        excuses=frozenset({Reason.WIRE_GAP}),
     ),
 ]

@@ -89,6 +89,9 @@ class _Judge:
         self._captured: dict[int, bool] = {}
         self._streams = self._by_connection(streams(evidence.log))
         self._sent: dict[tuple[int, int], Sent] = {(e.peer_port, e.ordinal): e for e in evidence.sent}
+        sessions = scenario.feeds * (scenario.reconnects + 1)
+        # The feeds connect once more before they are stopped: that connection is cut off.
+        self._whole = {(e.peer_port, e.ordinal) for e in evidence.sent if e.connection < sessions}
 
     def _by_connection(self, by_port: dict[int, list[Stream]]) -> dict[int, Stream]:
         """The stream of each client port. What connected from it before the session began was not the feed."""
@@ -124,8 +127,8 @@ class _Judge:
             self._session_wrong(f"{evidence.received} received, {len(seen)} joined, {snapshot.messages} counted")
         if sum(snapshot.matched.values()) + sum(snapshot.unmatched.values()) != len(seen):
             self._session_wrong("matched and unmatched are not all")
-        if not self._scenario.aborted_after and len(seen) != len(evidence.sent):
-            self._session_wrong(f"{len(evidence.sent)} sent, {len(seen)} joined")
+        if not self._scenario.aborted_after and (lost := self._whole - seen):
+            self._session_wrong(f"{len(lost)} messages were sent and not received")
         if evidence.dropped:
             self._session_wrong(f"the probe's socket dropped {evidence.dropped} frames")
         for what in self._scenario.must:
