@@ -17,7 +17,7 @@ QUIETLY := V=$(V) tools/quietly
 SANITIZED := build/sanitize.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sanitize fuzz lint bench format clean system build wanted
+.PHONY: help demo test truth sanitize fuzz lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: build ## the whole pipeline on this host: make demo DURATION=20 ARGS="--tl
 
 test: wanted build ## unit, property and namespace tests: make test ARGS="-k ring"
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+truth: build ## 100,000 messages over the truth wire, each against a naive model; JSON in build/truth.json
+	$(Q)$(BIN)/python -P tests/truth/table.py --factor 9 --json build/truth.json $(ARGS)
 
 sanitize: build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
 	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)

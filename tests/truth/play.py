@@ -37,7 +37,7 @@ from tickpath.ring import RingReader
 
 _PORT = 18065
 _STREAMS = "btcusd_perp@bookTicker/btcusd_perp@trade/btcusd_perp@depth@0ms"
-_PATIENCE_S = 120.0
+_PATIENCE_S = 60.0
 _POLL_S = 0.002
 # The kernel's clock of initial sequence numbers: one every 64 ns, added to a number that the addresses decide.
 _ISN_NS = 64
@@ -200,8 +200,8 @@ def _handshakes(wire: TruthWire, port: int) -> Any:
     return log[(log["direction"] == 0) & (log["destination_port"] == port) & (log["tcp_flags"] & 0x12 == 0x12)]
 
 
-def _prepare_wrap(wire: TruthWire) -> None:
-    """Let the next connection's numbers begin a little below 2^32.
+def _prepare_wrap(wire: TruthWire) -> int:
+    """Have the next connection come from a port whose numbers soon pass 2^32; when that is (realtime).
 
     The kernel adds a clock to a number that depends on the addresses alone, so each client port has its own moment at
     which a connection from it begins there. Of many ports the one is taken whose moment comes next.
@@ -218,12 +218,12 @@ def _prepare_wrap(wire: TruthWire) -> None:
                 best = (due_ns, port)
     assert best is not None
     _client_sysctl(wire, "ip_local_port_range", f"{best[1]} {best[1]}")
-    wire.wrap_due_ns = best[0]  # type: ignore[attr-defined]
+    return best[0]
 
 
-def _await_wrap(wire: TruthWire) -> None:
+def _await_wrap(due_ns: int) -> None:
     """Until 2 ms (32 KB) before the sequence numbers pass 2^32."""
-    left_ns = wire.wrap_due_ns - 2_000_000 - time.time_ns()  # type: ignore[attr-defined]
+    left_ns = due_ns - 2_000_000 - time.time_ns()
     if left_ns > 0:
         time.sleep(left_ns / 1e9)
 
@@ -310,8 +310,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
     )
     created = time.monotonic()
     with TruthWire(config) as wire, contextlib.ExitStack() as stack:
-        if scenario.wraps:
-            _prepare_wrap(wire)
+        due_ns = _prepare_wrap(wire) if scenario.wraps else 0
         simulator = _simulator(scenario, wire)
         with wire.inside(wire.server):
             stack.enter_context(simulator)
@@ -326,7 +325,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         wire.arm()
         began = time.monotonic()
         if scenario.wraps:
-            _await_wrap(wire)
+            _await_wrap(due_ns)
         for client in clients:
             client.thread.start()
         for _ in _rounds(scenario, simulator, clients):
@@ -387,9 +386,11 @@ def _squeeze(began: float) -> None:
     """Half of the time the clients' receive buffers are as small as the kernel makes them: it drops what came."""
     small = (time.monotonic() - began) / _SQUEEZE_S % 1.0 < 0.5
     for name in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name.name))) as sock:
-            if sock.getpeername()[1:2] == (_PORT,):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 if small else 1 << 18)
+        with contextlib.suppress(OSError):
+            if name.readlink().name.startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name.name))) as sock:
+                    if sock.getpeername()[1:2] == (_PORT,):
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 if small else 1 << 18)
 
 
 def _drain(collector: _Collector, clients: list[_Client]) -> None:

@@ -49,6 +49,8 @@ def main() -> int:
         print(_row(verdict), flush=True)
         for complaint in verdict.complaints:
             print("    ", complaint)
+        if verdict.untested:
+            print("     did not happen:", ", ".join(verdict.untested))
     total = Verdict("total", seconds=sum(v.seconds for v in verdicts))
     for name in _COLUMNS:
         setattr(total, name, sum(getattr(v, name) for v in verdicts))

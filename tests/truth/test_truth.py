@@ -31,8 +31,12 @@ def test_there_are_ten_thousand_messages_at_least() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_message_is_joined_with_the_frame_that_brought_it(scenario: Scenario, tmp_path: Path) -> None:
-    verdict = judge(scenario, play(scenario, tmp_path))
-    assert verdict.wrong == 0, "\n".join(verdict.complaints)
+    for seed in range(1, 6):
+        verdict = judge(scenario, play(scenario, tmp_path / str(seed), seed))
+        assert verdict.wrong == 0, "\n".join(verdict.complaints)
+        if not verdict.untested:
+            break
+    assert verdict.untested == []
     assert verdict.messages > 0
     assert verdict.offset + verdict.explained == verdict.messages
     if not scenario.excuses:
