@@ -52,7 +52,7 @@ enum tp_source {
     TP_SOURCE_SW = 2,     /* the kernel, at driver or stack entry */
     TP_SOURCE_POLL = 3,   /* a DPDK poll loop */
     TP_SOURCE_HW_GRO = 4, /* the NIC, on a merged frame: the first segment's, a lower bound for the others */
-    TP_SOURCE_SW_GRO = 5, /* the kernel, on a merged frame: the flush's, an upper bound */
+    TP_SOURCE_SW_GRO = 5, /* the kernel, on a frame merged, or held to be: the flush's, an upper bound */
     TP_SOURCE_SOCK = 6,   /* the socket's own control message, where a message ends what was read */
 };
 

@@ -284,6 +284,7 @@ static void measure(const struct tp_join *j, const struct tp_conn *c, const stru
     if (found(a) && (a->own.flags & UNUSABLE))
         no_own = a->own.flags & TP_SPAN_AMBIGUOUS ? TP_REASON_CLOCK_STEP : TP_REASON_CLOCK_UNKNOWN;
     put_stamp(r, TP_STAMP_OWN, &r->own_ns, no_own, a->own.first_ns);
+    r->last_copy_ns = a->own.flags & TP_SPAN_COPIED ? a->own.last_ns : r->own_ns;
     /* A lesser method's stamp is shown, but measures nothing unless it was asked for. */
     if (a->method > (enum tp_method)j->limits.match)
         no_own = a->reason;

@@ -30,6 +30,8 @@
 #define EXPIRE_EVERY_NS INT64_C(1000000000)
 /* How long the answer to "does this interface merge" is believed. */
 #define MERGING_FOR_NS INT64_C(1000000000)
+/* FIN, SYN, RST, PSH, URG */
+#define GRO_PASSES 0x2fu
 
 static int failed(const char *what, char *why, size_t why_bytes) {
     int error = -errno;
@@ -185,22 +187,31 @@ static bool stamp(const struct tpacket3_hdr *header, struct tp_event *event) {
     return header->tp_status & TP_STATUS_TS_SOFTWARE;
 }
 
+static bool merges_now(struct tp_wire *wire, const struct tp_wire_socket *socket, int64_t now_ns) {
+    if (now_ns > wire->merging_until_ns) {
+        wire->merging = tp_wire_merging(socket->fd, socket->interface);
+        wire->merging_until_ns = now_ns + MERGING_FOR_NS;
+    }
+    return wire->merging;
+}
+
 /* A large frame came in several where the interface merges. Where it does not (loopback; veth and tunnels with GRO off)
  * it is the sender's own: all its bytes were there at that one moment. Where it does, both look alike, and it is
- * flagged. */
+ * flagged. A single segment may have waited for others as well, until GRO's flush, unless one of its flags sends it on at
+ * once (tcp_gro_receive in net/ipv4/tcp_offload.c): the kernel's stamp of it is then the flush's too. */
 static void merged(struct tp_wire *wire, const struct tp_wire_socket *socket, const struct tpacket3_hdr *header,
                    struct tp_event *event) {
     struct virtio_net_hdr offload;
     event->segment.segments = 1;
     memcpy(&offload, (const uint8_t *)header + header->tp_mac - sizeof(offload), sizeof(offload));
-    if (offload.gso_type == VIRTIO_NET_HDR_GSO_NONE || offload.gso_size == 0)
+    bool large = offload.gso_type != VIRTIO_NET_HDR_GSO_NONE && offload.gso_size != 0;
+    bool held = event->segment.length && !(event->segment.tcp_flags & GRO_PASSES) && event->source == TP_SOURCE_SW;
+    if (!(large || held) || !merges_now(wire, socket, (int64_t)event->segment.seen_ns))
         return;
-    if ((int64_t)event->segment.seen_ns > wire->merging_until_ns) {
-        wire->merging = tp_wire_merging(socket->fd, socket->interface);
-        wire->merging_until_ns = (int64_t)event->segment.seen_ns + MERGING_FOR_NS;
+    if (!large) {
+        event->source = TP_SOURCE_SW_GRO;
+        return;
     }
-    if (!wire->merging)
-        return;
     event->flags |= TP_SEGMENT_MERGED;
     event->source = event->source == TP_SOURCE_HW ? TP_SOURCE_HW_GRO : TP_SOURCE_SW_GRO;
     uint32_t segments = (event->segment.length + offload.gso_size - 1) / offload.gso_size;

@@ -9,12 +9,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from netns import Namespace
 from traffic import wait_until
 from truth.scenario import Scenario
 
@@ -22,6 +23,7 @@ from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
 from tickpath.exporter.snapshot import Snapshot
 from tickpath.lab.shuttle import Log, TruthWire, WireConfig
+from tickpath.lab.shuttle.namespace import run_inside
 from tickpath.lab.simulator.config import Faults, SimulatorConfig, Venue
 from tickpath.lab.simulator.server import Simulator
 from tickpath.lab.simulator.truth import Sent
@@ -45,6 +47,9 @@ _CYCLE_S = 0.25
 _SQUEEZE_S = 0.04
 
 
+_Inside = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 @dataclass
 class Evidence:
     """Everything that was seen of one session."""
@@ -66,6 +71,19 @@ class Evidence:
     seconds: float
 
 
+def _masquerade(wire: TruthWire, inner: Namespace) -> None:
+    """Put a namespace behind the client's: the wire then shows another address and port than its sockets have."""
+    inner.ip("link", "add", "veth0", "type", "veth", "peer", "name", "tpnat", "netns", str(wire.client.namespace))
+    inner.address("veth0", "10.79.0.2/24")
+    rules = "add table ip nat; add chain ip nat post { type nat hook postrouting priority 100 ; }; "
+    rules += f"add rule ip nat post oifname {wire.client.device} masquerade random"
+    for command in ("ip address add 10.79.0.1/24 dev tpnat", "ip link set tpnat up"):
+        run_inside(wire.client.namespace, command.split())
+    _client_sysctl(wire, "ip_forward", "1")
+    run_inside(wire.client.namespace, ["nft", rules])
+    inner.ip("route", "add", "default", "via", "10.79.0.1")
+
+
 class _Slow(Publisher):
     """Takes its time for every message, as a slow application would."""
 
@@ -82,8 +100,10 @@ class _Slow(Publisher):
 class _Client:
     """One feed in a thread of its own, inside the client's namespace."""
 
-    def __init__(self, wire: TruthWire, scenario: Scenario, simulator: Simulator, directory: Path, number: int) -> None:
-        self._wire = wire
+    def __init__(
+        self, inside: _Inside, scenario: Scenario, simulator: Simulator, directory: Path, number: int
+    ) -> None:
+        self._inside = inside
         self._scenario = scenario
         self.failure: BaseException | None = None
         self._recorder = Recorder(directory, f"feed-{number}", capacity=1 << 14)
@@ -109,7 +129,7 @@ class _Client:
 
     def _run(self) -> None:
         try:
-            with self._wire.inside(self._wire.client):
+            with self._inside():
                 self._feed.run()
         except ConnectError:
             if not self._scenario.reconnects:
@@ -222,8 +242,8 @@ def _prepare_wrap(wire: TruthWire) -> int:
 
 
 def _await_wrap(due_ns: int) -> None:
-    """Until 2 ms (32 KB) before the sequence numbers pass 2^32."""
-    left_ns = due_ns - 2_000_000 - time.time_ns()
+    """Until 5 ms (80 KB) before the sequence numbers pass 2^32."""
+    left_ns = due_ns - 5_000_000 - time.time_ns()
     if left_ns > 0:
         time.sleep(left_ns / 1e9)
 
@@ -317,7 +337,12 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         probe = _Probe(wire, directory)
         probe.start()
         stack.callback(probe.stop)
-        clients = [_Client(wire, scenario, simulator, directory, number) for number in range(scenario.feeds)]
+        inside: _Inside = lambda: wire.inside(wire.client)  # noqa: E731 - one of two
+        if scenario.nat:
+            inner = stack.enter_context(Namespace())
+            _masquerade(wire, inner)
+            inside = inner.entered
+        clients = [_Client(inside, scenario, simulator, directory, number) for number in range(scenario.feeds)]
         for client in clients:
             stack.callback(client.close)
         collector = _Collector(probe, clients)
@@ -347,7 +372,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         log=wire.log(),
         sent=sent,
         joined=joined,
-        ports=collector.ports,
+        ports=dict.fromkeys(collector.ports, sent[0].peer_port) if scenario.nat else collector.ports,
         segments=segments,
         snapshot=snapshot,
         received=received,

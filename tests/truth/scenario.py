@@ -38,6 +38,8 @@ class Scenario:
     """How long the client takes for a message."""
     wraps: bool = False
     """The server's sequence numbers pass 2^32 within the first messages."""
+    nat: bool = False
+    """One feed, behind a masquerading namespace: the server knows it by another address and port."""
     captured: float = 1.0
     """Share of the time that the wire probe runs: it is stopped and started again in turn."""
     aborted_after: int | None = None
@@ -45,7 +47,8 @@ class Scenario:
     excuses: frozenset[Reason] = frozenset()
     """Reasons that this scenario's faults may give a message not to be joined by offset."""
     must: frozenset[str] = frozenset()
-    """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned, explained."""
+    """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned,
+    wrapped, explained."""
 
     def scaled(self, factor: float) -> Scenario:
         """The same with more messages."""
@@ -96,7 +99,7 @@ SCENARIOS = [
     Scenario(
         name="ws-ack-loss",
         speed=None,
-        to_server=Faults(drop=When(probability=0.6), only_payload=False),
+        to_server=Faults(drop=When(probability=0.3), only_payload=False),
     ),
     Scenario(
         name="ws-swap",
@@ -152,10 +155,12 @@ SCENARIOS = [
         to_client=_loss(1),
         must=frozenset({"pruned"}),
     ),
-    Scenario(name="wss-1.3-wrap", tls="1.3", wraps=True, speed=None),
-    Scenario(name="ws-wrap-loss", wraps=True, to_client=_loss(3), must=frozenset({"waits"})),
+    Scenario(name="wss-1.3-wrap", tls="1.3", wraps=True, messages=900, speed=None, must=frozenset({"wrapped"})),
+    Scenario(name="ws-wrap-loss", wraps=True, to_client=_loss(3), must=frozenset({"waits", "wrapped"})),
     Scenario(name="ws-reconnects", reconnects=9, to_client=_loss(1), messages=500),
     Scenario(name="wss-1.3-resets", tls="1.3", reconnects=4, aborted_after=60, messages=500),
+    Scenario(name="ws-nat", nat=True, to_client=_loss(2), must=frozenset({"waits"})),
+    Scenario(name="wss-1.3-nat", tls="1.3", nat=True),
     Scenario(name="ws-50-connections", feeds=50, messages=1000),
     Scenario(name="wss-1.3-50-connections-ipv6", tls="1.3", feeds=50, version=6, to_client=_loss(1), messages=1000),
     Scenario(name="ws-gro", gro_flush_ns=200 * US, speed=None, must=frozenset({"merged"})),
