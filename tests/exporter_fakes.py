@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from exporter_samples import empty_snapshot
 
+from exporter_samples import empty_snapshot
 from tickpath.errors import RingError
 from tickpath.event import RECORD
 from tickpath.exporter.snapshot import RingState, Snapshot

@@ -197,8 +197,8 @@ static bool merges_now(struct tp_wire *wire, const struct tp_wire_socket *socket
 
 /* A large frame came in several where the interface merges. Where it does not (loopback; veth and tunnels with GRO off)
  * it is the sender's own: all its bytes were there at that one moment. Where it does, both look alike, and it is
- * flagged. A single segment may have waited for others as well, until GRO's flush, unless one of its flags sends it on at
- * once (tcp_gro_receive in net/ipv4/tcp_offload.c): the kernel's stamp of it is then the flush's too. */
+ * flagged. A single segment may have waited for others as well, until GRO's flush, unless one of its flags sends it on
+ * at once (tcp_gro_receive in net/ipv4/tcp_offload.c): the kernel's stamp of it is then the flush's too. */
 static void merged(struct tp_wire *wire, const struct tp_wire_socket *socket, const struct tpacket3_hdr *header,
                    struct tp_event *event) {
     struct virtio_net_hdr offload;

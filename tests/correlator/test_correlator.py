@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from correlator.model import MS, OFFSET_NS, START_NS, Features, Producers, Scenario, clock_record, record, row, write
 
+from correlator.model import MS, OFFSET_NS, START_NS, Features, Producers, Scenario, clock_record, record, row, write
 from tickpath.errors import RingError
 from tickpath.event import RECORD, Clock, Kind, MessageFlag, ReadFlag, SegmentFlag, Source, Tier
 from tickpath.exporter.correlator import JOINED, Correlator, Leg, Match, Reason, Stamp

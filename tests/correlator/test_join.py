@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from correlator.model import MS, START_NS, Features, Producers, Scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from correlator.model import MS, START_NS, Features, Producers, Scenario
 from tickpath.event import Source
 from tickpath.exporter.correlator import JOINED, Correlator, Leg, Reason, Stamp
 

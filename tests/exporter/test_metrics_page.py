@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
-from exporter_samples import FEED, VENUE, empty_snapshot, full_snapshot, observation, series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporter_samples import FEED, VENUE, empty_snapshot, full_snapshot, observation, series
 from tickpath.exporter.exposition.buckets import BOUNDS
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.observation import Observation

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exporter_fakes import FakeCorrelator
 
+from exporter_fakes import FakeCorrelator
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.cursors import CursorFile
 from tickpath.exporter.exposition.negotiation import Format

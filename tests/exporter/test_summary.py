@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import msgspec
-from exporter_samples import full_snapshot, observation
 
+from exporter_samples import full_snapshot, observation
 from tickpath.exporter.exposition.summary import Summary, summarise
 
 

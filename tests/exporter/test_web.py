@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
-from exporter_samples import FakeService, full_snapshot, observation
 
+from exporter_samples import FakeService, full_snapshot, observation
 from tickpath.errors import ConfigError
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.web.application import Application

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from correlator.model import MS, OFFSET_NS, START_NS, clock_record, row, write
 from correlator.test_correlator import message, read, segment
 from plant import Plant, wait_for
-
 from tickpath.errors import RingError
 from tickpath.event import ClockFlag
 from tickpath.exporter.correlator import Correlator

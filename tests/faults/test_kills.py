@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from plant import Plant
 
 IS_ROOT = os.geteuid() == 0

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from plant import STREAM, Auditor, wait_for
 
+from plant import STREAM, Auditor, wait_for
 from tickpath.errors import RingError
 from tickpath.event import Counter
 from tickpath.lab.simulator.config import AtEnd, Faults, Garbage, SimulatorConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from plant import Plant, free_port, wait_for
 
+from plant import Plant, free_port, wait_for
 from tickpath.event import Counter
 from tickpath.ring import RingReader
 

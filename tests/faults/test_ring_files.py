@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from correlator.model import clock_record, row, write
 from correlator.test_correlator import message
 from plant import Plant, wait_for
-
 from tickpath.clock import monotonic_ns
 from tickpath.errors import RingError
 from tickpath.event import RECORD, ROW, Kind

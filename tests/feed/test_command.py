@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from feed_server import Peer, Server, serving
 
+from feed_server import Peer, Server, serving
 from tickpath.errors import RingError
 from tickpath.event import Counter
 from tickpath.ring import RingReader

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zmq
-from feed_server import CLOSE, PING, PONG, Peer, Server, frame, make_certificate, server_context, serving
 
+from feed_server import CLOSE, PING, PONG, Peer, Server, frame, make_certificate, server_context, serving
 from tickpath.clock import StepWatch
 from tickpath.errors import TickpathError
 from tickpath.event import RECORD, Clock, Counter, Kind, MessageFlag, RowState

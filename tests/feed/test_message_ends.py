@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feed_server import PING, Peer, Server, frame, make_certificate, server_context, serving
 
+from feed_server import PING, Peer, Server, frame, make_certificate, server_context, serving
 from tickpath.event import RECORD, Counter, Kind, ReadFlag, Transport
 from tickpath.probes.feed.connection import tls_context
 from tickpath.probes.feed.feed import Feed, FeedSettings

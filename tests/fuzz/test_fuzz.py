@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from fuzzing import ROOT, SOURCES, build, missing, run
 
 SECONDS = 2

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from feed_server import Peer, make_certificate, server_context, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feed_server import Peer, make_certificate, server_context, serving
 from tickpath.errors import InputError
 from tickpath.socket import StampedSocket, connect
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from native import ROOT, compiled
 
 SOURCES = [Path(__file__).parent / "lapping.c", ROOT / "tickpath" / "ring.c"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traffic import Witness, connection, noise, send_bunch, send_paced, settled, transfer
 
 from tickpath.lab.shuttle import ALWAYS, Direction, Fate, Faults, Log, TruthWire, When, WireConfig, has
 from tickpath.packet import Checksum, Packet, parse
+from traffic import Witness, connection, noise, send_bunch, send_paced, settled, transfer
 
 pytestmark = [
     pytest.mark.root,

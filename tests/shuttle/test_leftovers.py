@@ -13,9 +13,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from traffic import connection, echo_answered, noise, send_bunch, transfer, wait_until
 
 from tickpath.lab.shuttle import Fate, Faults, ShuttleError, TruthWire, When, WireConfig, has
+from traffic import connection, echo_answered, noise, send_bunch, transfer, wait_until
 
 pytestmark = [
     pytest.mark.root,

@@ -8,10 +8,10 @@ import struct
 
 import numpy as np
 import pytest
-from traffic import Witness, connection, echo_answered, noise, send_bunch, settled, transfer, wait_until
 
 from tickpath.errors import ConfigError
 from tickpath.lab.shuttle import Direction, Fate, Faults, ShuttleError, TruthWire, When, WireConfig, frame_hash, has
+from traffic import Witness, connection, echo_answered, noise, send_bunch, settled, transfer, wait_until
 
 pytestmark = [
     pytest.mark.root,

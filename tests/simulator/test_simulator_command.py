@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from simulator.naive_wire import Listener
 
 PATH = "/public/stream?streams=btcusdt@bookTicker"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import websocket
-from simulator.naive_wire import Heard, Listener
 from websockets.sync.client import connect
 
+from simulator.naive_wire import Heard, Listener
 from tickpath.errors import ConfigError
 from tickpath.lab.simulator.config import (
     AtEnd,

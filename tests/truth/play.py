@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from netns import Namespace
-from traffic import wait_until
-from truth.scenario import Scenario
 
+from netns import Namespace
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
 from tickpath.exporter.snapshot import Snapshot
@@ -36,6 +34,8 @@ from tickpath.probes.wire.probe import InterfaceProbe
 from tickpath.probes.wire.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
+from traffic import wait_until
+from truth.scenario import Scenario
 
 _PORT = 18065
 _STREAMS = "btcusd_perp@bookTicker/btcusd_perp@trade/btcusd_perp@depth@0ms"
@@ -100,9 +100,7 @@ class _Slow(Publisher):
 class _Client:
     """One feed in a thread of its own, inside the client's namespace."""
 
-    def __init__(
-        self, inside: _Inside, scenario: Scenario, simulator: Simulator, directory: Path, number: int
-    ) -> None:
+    def __init__(self, inside: _Inside, scenario: Scenario, simulator: Simulator, directory: Path, number: int) -> None:
         self._inside = inside
         self._scenario = scenario
         self.failure: BaseException | None = None
@@ -134,7 +132,7 @@ class _Client:
         except ConnectError:
             if not self._scenario.reconnects:
                 raise
-        except BaseException as error:  # noqa: BLE001 - the test's thread raises it
+        except BaseException as error:
             self.failure = error
 
     def stop(self) -> None:

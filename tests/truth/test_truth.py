@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tickpath.exporter.correlator import Leg, Stamp
+from tickpath.lab.shuttle import RECORD, Faults, When
 from truth.model import streams
 from truth.play import Evidence, play
 from truth.scenario import SCENARIOS, Scenario
 from truth.verdict import judge
-
-from tickpath.exporter.correlator import Leg, Stamp
-from tickpath.lab.shuttle import RECORD, Faults, When
 
 pytestmark = [
     pytest.mark.root,

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from netns import Namespace
 
+from netns import Namespace
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture
 from tickpath.probes.wire.config import BLOCK_BYTES

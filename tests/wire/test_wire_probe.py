@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netns import Namespace, Policy, Shuttle, veth
-from wire.capturing import Capturing, Reader, wait_until
 
+from netns import Namespace, Policy, Shuttle, veth
 from tickpath.event import Counter, Kind, RowFlag, SegmentFlag, Source
 from tickpath.probes.wire.selector import Selector
+from wire.capturing import Capturing, Reader, wait_until
 
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "wire"]
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from netns import Namespace
 from scapy.layers.inet import IP, TCP, IPOption, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
-from wire.capturing import Capturing, wait_until
 
+from netns import Namespace
 from tickpath.event import ROW_NONE, Clock, Counter, Kind, RowFlag, RowState, SegmentFlag, Source
 from tickpath.probes.wire.selector import Selector, packed
+from wire.capturing import Capturing, wait_until
 
 pytestmark = [
     pytest.mark.root,
