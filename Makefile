@@ -10,11 +10,10 @@ Q := $(if $(filter 1,$(V)),,@)
 
 SOURCES := $(shell git ls-files -co --exclude-standard -- '*.py' '*.pyi' '*.pyx' '*.pxd' '*.c' '*.h' '*.build' pyproject.toml VERSION 2>/dev/null)
 INSTALLED := build/installed.stamp
+SANITIZED := build/sanitize.stamp
 # Its name says for which Python, made where, it is: where one of these changed, the file is missing.
 ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
 QUIETLY := V=$(V) tools/quietly
-
-SANITIZED := build/sanitize.stamp
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test truth sanitize fuzz lint bench format clean system build wanted
@@ -31,10 +30,10 @@ test: wanted build ## unit, property and namespace tests: make test ARGS="-k rin
 truth: build ## 100,000 messages over the truth wire, each against a naive model; JSON in build/truth.json
 	$(Q)$(BIN)/python -P tests/truth/table.py --factor 9 --json build/truth.json $(ARGS)
 
-sanitize: build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
+sanitize: wanted build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
 	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)
 
-fuzz: build ## each fuzzer for so many seconds: make fuzz DURATION=600
+fuzz: wanted build ## each fuzzer for so many seconds: make fuzz DURATION=600
 	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
 
 bench: build ## tickpath's own costs beside their yardsticks: make bench ARGS="--only ring"
@@ -76,7 +75,8 @@ $(INSTALLED): build/dependencies.stamp $(SOURCES)
 # Every C and Cython part once more, beside the virtual environment and before it in the path.
 $(SANITIZED): build/dependencies.stamp tools/sanitized $(SOURCES)
 	$(Q)rm -rf build/sanitize/site && mkdir -p build/sanitize
-	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index --target build/sanitize/site -Cbuild-dir=build/sanitize/native -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Dbuildtype=debugoptimized . > build/sanitize.log 2>&1 || { cat build/sanitize.log; exit 1; }
+	$(Q)echo "tickpath: building with sanitizers" >&2
+	$(Q)PATH="$(CURDIR)/$(BIN):$$PATH" $(QUIETLY) $(BIN)/python -m pip install --no-deps --no-build-isolation --no-index --target build/sanitize/site -Cbuild-dir=build/sanitize/native -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Dbuildtype=debugoptimized .
 	$(Q)touch $@
 
 build: $(INSTALLED)
