@@ -11,6 +11,8 @@ Q := $(if $(filter 1,$(V)),,@)
 SOURCES := $(shell git ls-files -co --exclude-standard -- '*.py' '*.pyi' '*.pyx' '*.pxd' '*.c' '*.h' '*.build' pyproject.toml VERSION 2>/dev/null)
 INSTALLED := build/installed.stamp
 SANITIZED := build/sanitize.stamp
+# What runs on sanitized parts: proof and fuzz bring their own sanitizers, truth, faults and bench measure or take minutes.
+UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo)
 # Its name says for which Python, made where, it is: where one of these changed, the file is missing.
 ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
 QUIETLY := V=$(V) tools/quietly
@@ -31,7 +33,7 @@ truth: build ## 100,000 messages over the truth wire, each against a naive model
 	$(Q)$(BIN)/python -P tests/truth/table.py --factor 9 --json build/truth.json $(ARGS)
 
 sanitize: wanted build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
-	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/proof --ignore tests/fuzz $(ARGS)
+	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile $(UNIT_TESTS) $(ARGS)
 
 fuzz: wanted build ## each fuzzer for so many seconds: make fuzz DURATION=600
 	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
