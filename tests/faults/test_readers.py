@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever reads too late or not at all: lapped and stopped readers cost counted records, no producer its pace."""
+"""Who reads too late or not at all: lapped and stopped readers cost counted records, no producer its speed."""
 
 from __future__ import annotations
 
