@@ -30,7 +30,7 @@ test: wanted build ## unit, property and namespace tests: make test ARGS="-k rin
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 truth: build ## 100,000 messages over the truth wire, each against a naive model; JSON in build/truth.json
-	$(Q)$(BIN)/python -P tests/truth/table.py --factor 9 --json build/truth.json $(ARGS)
+	$(Q)$(BIN)/python -P tests/truth/table.py --factor 6 --json build/truth.json $(ARGS)
 
 sanitize: wanted build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
 	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile $(UNIT_TESTS) $(ARGS)

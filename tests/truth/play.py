@@ -45,6 +45,7 @@ _POLL_S = 0.002
 _ISN_NS = 64
 _CYCLE_S = 0.25
 _SQUEEZE_S = 0.04
+_LATE_S = 0.06
 
 
 _Inside = Callable[[], contextlib.AbstractContextManager[None]]
@@ -114,7 +115,7 @@ class _Client:
                 reconnect=scenario.reconnects > 0,
                 backoff_first_s=0.01,
                 backoff_longest_s=0.02,
-                connect=ConnectSettings(timeout_s=20),
+                connect=ConnectSettings(timeout_s=20, learn_irs=not scenario.late_probe),
             ),
             self._recorder,
             self._publisher,
@@ -335,6 +336,8 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         probe = _Probe(wire, directory)
         probe.start()
         stack.callback(probe.stop)
+        if scenario.late_probe:
+            probe.stop()
         inside: _Inside = lambda: wire.inside(wire.client)  # noqa: E731 - one of two
         if scenario.nat:
             inner = stack.enter_context(Namespace())
@@ -356,8 +359,6 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
             if scenario.squeezed:
                 _squeeze(began)
             collector.poll()
-        if not probe.running:
-            probe.start()
         _drain(collector, clients)
         pruned = _pruned(wire)
         dropped = collector.counted(Counter.FRAMES_DROPPED)
@@ -396,6 +397,8 @@ def _rounds(scenario: Scenario, simulator: Simulator, clients: list[_Client]) ->
 
 
 def _capture_or_not(scenario: Scenario, probe: _Probe, began: float) -> None:
+    if scenario.late_probe and not probe.running and time.monotonic() - began > _LATE_S:
+        probe.start()
     if scenario.captured == 1.0:
         return
     phase = (time.monotonic() - began) / _CYCLE_S % 1.0

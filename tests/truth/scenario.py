@@ -40,6 +40,8 @@ class Scenario:
     """The server's sequence numbers pass 2^32 within the first messages."""
     nat: bool = False
     """One feed, behind a masquerading namespace: the server knows it by another address and port."""
+    late_probe: bool = False
+    """The wire probe sees no handshake, and the feed does not ask the kernel where its stream begins."""
     captured: float = 1.0
     """Share of the time that the wire probe runs: it is stopped and started again in turn."""
     aborted_after: int | None = None
@@ -48,7 +50,7 @@ class Scenario:
     """Reasons that this scenario's faults may give a message not to be joined by offset."""
     must: frozenset[str] = frozenset()
     """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned,
-    wrapped, explained."""
+    wrapped, explained, socket, window."""
 
     def scaled(self, factor: float) -> Scenario:
         """The same with more messages."""
@@ -178,5 +180,20 @@ SCENARIOS = [
         speed=Fraction(2),
         must=frozenset({"explained"}),
         excuses=frozenset({Reason.WIRE_GAP}),
+    ),
+    Scenario(
+        name="ws-no-base",
+        late_probe=True,
+        shape=_SHAPES["coalesced"],
+        excuses=frozenset({Reason.NO_BASE, Reason.NO_FLOW, Reason.SOCK_NOT_LAST}),
+        must=frozenset({"socket"}),
+    ),
+    Scenario(
+        name="ws-nat-unseen",
+        nat=True,
+        late_probe=True,
+        shape=_SHAPES["coalesced"],
+        excuses=frozenset({Reason.NO_FLOW, Reason.SOCK_NOT_LAST}),
+        must=frozenset({"window"}),
     ),
 ]
