@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a scenario: simulator and feeds in their namespaces, wire probe beside the feeds, correlator over all."""
+"""Plays a scenario: simulator and feeds in their namespaces, the wire probe beside the feeds, the correlator over it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from netns import Namespace
+from traffic import wait_until
+
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
 from tickpath.exporter.snapshot import Snapshot
@@ -34,7 +35,6 @@ from tickpath.probes.wire.probe import InterfaceProbe
 from tickpath.probes.wire.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
-from traffic import wait_until
 from truth.scenario import Scenario
 
 _PORT = 18065
@@ -241,8 +241,8 @@ def _prepare_wrap(wire: TruthWire) -> int:
 
 
 def _await_wrap(due_ns: int) -> None:
-    """Until 5 ms (80 KB) before the sequence numbers pass 2^32."""
-    left_ns = due_ns - 5_000_000 - time.time_ns()
+    """Until 8 ms (125 KB) before the sequence numbers pass 2^32."""
+    left_ns = due_ns - 8_000_000 - time.time_ns()
     if left_ns > 0:
         time.sleep(left_ns / 1e9)
 

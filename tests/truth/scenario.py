@@ -158,7 +158,7 @@ SCENARIOS = [
         must=frozenset({"pruned"}),
     ),
     Scenario(name="wss-1.3-wrap", tls="1.3", wraps=True, messages=900, speed=None, must=frozenset({"wrapped"})),
-    Scenario(name="ws-wrap-loss", wraps=True, to_client=_loss(3), must=frozenset({"waits", "wrapped"})),
+    Scenario(name="ws-wrap-loss", wraps=True, messages=900, to_client=_loss(3), must=frozenset({"waits", "wrapped"})),
     Scenario(name="ws-reconnects", reconnects=9, to_client=_loss(1), messages=500),
     Scenario(name="wss-1.3-resets", tls="1.3", reconnects=4, aborted_after=60, messages=500),
     Scenario(name="ws-nat", nat=True, to_client=_loss(2), must=frozenset({"waits"})),

@@ -269,7 +269,10 @@ def test_frames_merged_by_gro_are_flagged_and_set_apart(tmp_path: Path) -> None:
     assert (length <= 1460 * count).all()
     assert (length > 1448 * (count - 1)).all()
     assert (plain["segment"]["length"] <= 1460).all()
-    assert (plain["source"] == Source.SW).all()
+    # One that no flag sends on at once may have waited for others.
+    held = (plain["segment"]["length"] > 0) & (plain["segment"]["tcp_flags"] & 0x2F == 0)
+    assert (plain["source"][held] == Source.SW_GRO).all()
+    assert (plain["source"][~held] == Source.SW).all()
 
 
 @root
