@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a scenario: simulator and feeds in their namespaces, the wire probe beside the feeds, the correlator over it."""
+"""Plays a scenario: simulator and feeds in their namespaces, the wire probe beside the feeds, the correlator last."""
 
 from __future__ import annotations
 
