@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DURATION ?= 20
+SEED ?= 1
 ARGS ?=
 # V=1 shows every command and all of its output.
 V ?= 0
@@ -18,7 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth sanitize fuzz lint bench format clean system build wanted
+.PHONY: help demo test truth sanitize fuzz faults lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ sanitize: wanted build $(SANITIZED) ## the same under address and undefined-beha
 
 fuzz: wanted build ## each fuzzer for so many seconds: make fuzz DURATION=600
 	$(Q)PYTHONPATH=tests $(BIN)/python -P tests/fuzzing.py $(DURATION)
+
+faults: build ## kill every process at random for so many seconds: make faults DURATION=300 SEED=7
+	$(Q)FAULTS_SECONDS=$(DURATION) FAULTS_SEED=$(SEED) $(BIN)/pytest -q -s tests/faults/test_kills.py $(ARGS)
 
 bench: build ## tickpath's own costs beside their yardsticks: make bench ARGS="--only ring"
 	$(Q)$(BIN)/tickpath bench $(ARGS)

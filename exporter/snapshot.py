@@ -94,6 +94,8 @@ class Snapshot:
     """(venue, feed, hop): values below zero; they are in the histograms too"""
     hol_blocked: Mapping[tuple[str, str], int]
     """(venue, feed): messages with a head-of-line wait above zero"""
+    missed: Mapping[tuple[str, str], int]
+    """(venue, feed): messages that were overwritten in their ring before they were read, by the numbers left out"""
     retransmitted: Mapping[tuple[str, str], int]
     """(venue, feed): messages of which a byte arrived more than once"""
     merged: Mapping[tuple[str, str], int]

@@ -28,7 +28,7 @@ def series(
 
 
 def empty_snapshot() -> Snapshot:
-    return Snapshot((), {}, {}, {}, {}, {}, {}, {}, {}, (), (), 0, {})
+    return Snapshot((), {}, {}, {}, {}, {}, {}, {}, {}, {}, (), (), 0, {})
 
 
 def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
@@ -53,6 +53,7 @@ def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
         missing={(VENUE, feed, hop, "no_kernel"): 10 for feed in feeds for hop in ("nic_to_kernel", "kernel_to_user")},
         negative={(VENUE, feed, "bn_to_nic"): 1 for feed in feeds},
         hol_blocked={(VENUE, feed): 1 for feed in feeds},
+        missed={(VENUE, feed): 0 for feed in feeds},
         retransmitted={(VENUE, feed): 0 for feed in feeds},
         merged={(VENUE, feed): 2 for feed in feeds},
         rings=(

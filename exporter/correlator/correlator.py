@@ -150,6 +150,7 @@ class Correlator:
                 }
             ),
             hol_blocked=MappingProxyType({_key(label): label["hol_blocked"] for label in used}),
+            missed=MappingProxyType({_key(label): label["ordinal_gaps"] for label in used}),
             retransmitted=MappingProxyType({_key(label): label["retransmitted"] for label in used}),
             merged=MappingProxyType({_key(label): label["merged"] for label in used}),
             rings=tuple(_ring(ring) for ring in rings),

@@ -140,6 +140,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for name, help_text, values in (
         ("head_of_line_blocked_messages", "Messages that waited for earlier bytes.", snapshot.hol_blocked),
+        ("missed_messages", "Messages whose records were overwritten before they were read.", snapshot.missed),
         ("retransmitted_messages", "Messages of which a byte arrived more than once.", snapshot.retransmitted),
         ("merged_messages", "Messages whose own arrival was a frame merged by GRO.", snapshot.merged),
     ):

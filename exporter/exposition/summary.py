@@ -84,6 +84,8 @@ class Summary(msgspec.Struct, frozen=True):
     sources: dict[str, int]
     lost_records: int
     skipped_records: int
+    missed: int
+    """Messages among the lost records."""
     feeds: dict[str, int]
     rings: dict[str, RingFigures]
     unreadable_rings: dict[str, str]
@@ -171,6 +173,7 @@ def summarise(observation: Observation, feeds: frozenset[str] = frozenset()) -> 
         sources=dict(sources),
         lost_records=sum(observation.lost.values()),
         skipped_records=sum(observation.skipped.values()),
+        missed=sum(count for (_, feed), count in snapshot.missed.items() if wanted(feed)),
         feeds=dict(by_feed),
         rings={
             label(ring.name): RingFigures(

@@ -13,7 +13,7 @@ import pytest
 from plant import Plant
 
 IS_ROOT = os.geteuid() == 0
-# The long form is `make faults SECONDS=300 SEED=7`.
+# The long form is `make faults DURATION=300 SEED=7`.
 SECONDS = float(os.environ.get("FAULTS_SECONDS", "3"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
