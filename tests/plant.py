@@ -294,12 +294,17 @@ class Plant:
             self.children[name].stop(20)
         for auditor in self.auditors.values():
             auditor.close()
+        wait_for(self._all_taken, "the exporter at every feed's head, by its own cursors")
         wait_for(lambda: self.summary().pending == 0, "an end of waiting")
-        seen = self.summary()
-        time.sleep(0.3)
-        wait_for(lambda: self.summary().pending == 0, "an end of waiting")
-        assert self.summary().messages >= seen.messages
         return self.summary()
+
+    def _all_taken(self) -> bool:
+        saved = self._saved_cursors()
+        for name in (f"feed-{feed}" for feed in self.feed_names):
+            with RingReader(self.ring(name)) as reader:
+                if saved.get(name, 0) < reader.head:
+                    return False
+        return True
 
     def books(self, summary: Summary) -> Books:
         """The account after settle(). Asserts what must hold on the way to it."""
