@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from correlator.model import MS, START_NS, clock_record, record, write
 from correlator.test_correlator import EVERYTHING, IRS, Bench, message, opened, read, segment
-
 from tickpath.event import Clock, Kind, MessageFlag, Source, Tier
 from tickpath.exporter.correlator import JOINED, Correlator, Leg, Reason
 from tickpath.ring import RingWriter

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from netns import Namespace
-from traffic import wait_until
 
+from netns import Namespace
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
 from tickpath.exporter.snapshot import Snapshot
@@ -35,6 +34,7 @@ from tickpath.probes.wire.probe import InterfaceProbe
 from tickpath.probes.wire.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
+from traffic import wait_until
 from truth.scenario import Scenario
 
 _PORT = 18065
