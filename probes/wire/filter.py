@@ -91,11 +91,7 @@ def _accept(program: _Program, wanted: Sequence[tuple[tuple[int, ...], int | Non
 
 
 def _accepted(program: _Program, snap_bytes: int) -> None:
-<<<<<<< HEAD
-    """Of a frame that came in one piece all, to verify its checksum where nobody has; else the headers."""
-=======
     """Whole where the frame came in one piece, so that its checksum can be verified if nobody has; else its headers."""
->>>>>>> 8d149fc (Format)
     program.label("accepted")
     program.add(_LOAD_LENGTH)
     program.unless(_JUMP_ABOVE, WHOLE_BYTES, 1)
