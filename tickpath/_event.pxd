@@ -109,6 +109,8 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_ROWS_EXHAUSTED
         TP_COUNT_PROTOCOL_ERRORS
         TP_COUNT_INTERFACE_LOST
+        TP_COUNT_EVENTS_LOST
+        TP_COUNT_UNSUPPORTED_TRANSPORT
 
     struct tp_message:
         int64_t exchange_ns

@@ -43,6 +43,13 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         "frames_unstamped",
     ),
     ("wire_interface_lost", "Times a captured interface went down or away.", (), "interface_lost"),
+    ("kernel_events_lost", "Kernel events that could not be handed on: gaps.", (), "events_lost"),
+    (
+        "kernel_unsupported_connections",
+        "Connections whose bytes the kernel probe cannot tell by sequence numbers.",
+        (),
+        "unsupported_transport",
+    ),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 

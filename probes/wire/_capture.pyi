@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Sequence
 
-from tickpath.probes.wire.selector import Selector
+from tickpath.selector import Selector
 from tickpath.ring import RingWriter
 
 SNAP_BYTES: int

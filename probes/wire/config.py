@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 AUTO = "auto"
-DEFAULT_PORTS = (443, 9443, 18065)
 BLOCK_BYTES = 1 << 17
 
 

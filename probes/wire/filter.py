@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 
 from tickpath.errors import ConfigError
-from tickpath.probes.wire.selector import Selector
+from tickpath.selector import Selector
 
 MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 

@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,20 +19,14 @@ import structlog
 from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
 from tickpath.event import Counter
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture, merges
-from tickpath.probes.wire.config import AUTO, BLOCK_BYTES, DEFAULT_PORTS, WireConfig
+from tickpath.probes.wire.config import AUTO, BLOCK_BYTES, WireConfig
 from tickpath.probes.wire.filter import compile_filter
 from tickpath.probes.wire.interface import default_interfaces, network_namespace, route_interface
-from tickpath.probes.wire.selector import Remote, Selector, parse_remote
+from tickpath.selector import Remote, Selector, selected
+from tickpath.stopping import stop_pipe
 from tickpath.ring import RingReader, RingWriter
 
 RETRY_MS = 500
-
-
-def selected(config: WireConfig) -> tuple[list[Selector], list[Remote]]:
-    """The selectors that the configuration asks for, and its remotes resolved. ConfigError."""
-    remotes = [parse_remote(text) for text in config.remote]
-    ports = config.port or (() if remotes else DEFAULT_PORTS)
-    return list(dict.fromkeys([*(r.selector for r in remotes), *(Selector(port) for port in ports)])), remotes
 
 
 def chosen_interfaces(config: WireConfig, remotes: Sequence[Remote]) -> list[str]:
@@ -151,14 +144,10 @@ def _pin(cpu: int) -> None:
 
 def run(config: WireConfig, directory: Path) -> int:
     """Capture until SIGTERM or SIGINT, then 0. TickpathError when an interface cannot be captured for good."""
-    selectors, remotes = selected(config)
+    selectors, remotes = selected(config.remote, config.port)
     interfaces = chosen_interfaces(config, remotes)
     _check_permission(interfaces[0])
-    # Written by the signal handler in whichever thread the kernel gave the signal to: the main thread may not see it.
-    stop_fd, stop = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(stop, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    stop_fd, stop = stop_pipe()
     probes = [
         InterfaceProbe(name, selectors, config, directory, config.cpu[i % len(config.cpu)] if config.cpu else None)
         for i, name in enumerate(interfaces)

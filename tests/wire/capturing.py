@@ -18,7 +18,7 @@ from tickpath.event import RECORD, Counter, Kind
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture
 from tickpath.probes.wire.config import BLOCK_BYTES
 from tickpath.probes.wire.filter import compile_filter
-from tickpath.probes.wire.selector import Selector
+from tickpath.selector import Selector
 from tickpath.ring import RingReader, RingWriter
 
 

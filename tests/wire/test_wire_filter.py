@@ -20,7 +20,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 
 from tickpath.errors import ConfigError
 from tickpath.probes.wire.filter import WHOLE_BYTES, compile_filter
-from tickpath.probes.wire.selector import Remote, Selector, packed, parse_remote
+from tickpath.selector import Remote, Selector, packed, parse_remote
 
 SNAP_BYTES = 192
 SO_ATTACH_FILTER = 26

@@ -21,7 +21,7 @@ import pytest
 
 from netns import Namespace, Policy, Shuttle, veth
 from tickpath.event import Counter, Kind, RowFlag, SegmentFlag, Source
-from tickpath.probes.wire.selector import Selector
+from tickpath.selector import Selector
 from wire.capturing import Capturing, Reader, wait_until
 
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "wire"]

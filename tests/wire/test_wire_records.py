@@ -19,7 +19,7 @@ from scapy.packet import Packet
 
 from netns import Namespace
 from tickpath.event import ROW_NONE, Clock, Counter, Kind, RowFlag, RowState, SegmentFlag, Source
-from tickpath.probes.wire.selector import Selector, packed
+from tickpath.selector import Selector, packed
 from wire.capturing import Capturing, wait_until
 
 pytestmark = [

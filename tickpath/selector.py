@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which peers the wire probe watches, as an operator writes them: HOST:PORT, [IPv6]:PORT, or a port alone."""
+"""Which peers a probe watches, as an operator writes them: HOST:PORT, [IPv6]:PORT, or a port alone."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tickpath.errors import ConfigError
 
+DEFAULT_PORTS = (443, 9443, 18065)
+"""Of a probe that is told nothing: the venues' and the simulator's."""
+
 
 @dataclass(frozen=True)
 class Selector:
-    """Frames from `port` of `remote`: 16 bytes, IPv4 as ::ffff:a.b.c.d; None is any address."""
+    """What comes from `port` of `remote`: 16 bytes, IPv4 as ::ffff:a.b.c.d; None is any address."""
 
     port: int
     remote: bytes | None = None
@@ -61,3 +65,10 @@ def parse_remote(text: str) -> Remote:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"remote {text!r} cannot be resolved ({error}); give its address, or --port {port}") from None
     return Remote(Selector(port), tuple(dict.fromkeys(str(entry[4][0]) for entry in found)))
+
+
+def selected(remotes: Sequence[str], ports: Sequence[int]) -> tuple[list[Selector], list[Remote]]:
+    """What these two flags select together, without repetition, and the remotes resolved. ConfigError."""
+    named = [parse_remote(text) for text in remotes]
+    chosen = ports or (() if named else DEFAULT_PORTS)
+    return list(dict.fromkeys([*(remote.selector for remote in named), *(Selector(port) for port in chosen)])), named

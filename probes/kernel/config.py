@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can say to the kernel probe: section `kernel` of the configuration, and the flags of `probe kernel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One thread and one ring (NAME.ring) for all connections of the host, in all network namespaces."""
+
+    remote: Annotated[
+        list[str],
+        Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
+    ] = []
+    port: Annotated[
+        list[Annotated[int, Meta(ge=1, le=65535)]],
+        Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
+    ] = []
+    cgroup: Annotated[
+        Path | None,
+        Meta(description="folder of a version 2 cgroup: watch only sockets made in it, not in those below it"),
+    ] = None
+    name: Annotated[
+        str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="of the ring; two probes at once need two names")
+    ] = "kernel"
+    interval_ms: Annotated[
+        int, Meta(ge=1, le=1000, description="how often records are fetched from the kernel, which never wakes the probe")
+    ] = 5
+    buffer_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 30, description="kernel memory for records not yet fetched, a power of two")
+    ] = 1 << 22
+    capacity: Annotated[int, Meta(ge=16, le=1 << 26, description="records in the ring, a power of two")] = 1 << 16
+    rows: Annotated[int, Meta(ge=1, le=65535, description="connections known at a time")] = 1024
