@@ -19,12 +19,11 @@ from tickpath.capability import GROUP, Capability
 from tickpath.command import Command
 
 # The hops of DESIGN 2 in their order, and what to say where no part of this installation speaks for one.
-_KERNEL_PROBE = "needs the kernel probe, which this version does not have yet; nic_to_user is measured instead"
 _NO_PART = "no part of this installation measures it"
 HOPS = {
     "bn_to_nic": _NO_PART,
-    "nic_to_kernel": _KERNEL_PROBE,
-    "kernel_to_user": _KERNEL_PROBE,
+    "nic_to_kernel": _NO_PART,
+    "kernel_to_user": _NO_PART,
     "nic_to_user": _NO_PART,
     "cpu": _NO_PART,
     "msk": _NO_PART,

@@ -127,6 +127,8 @@ def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, as_json: b
         signals.starting = False
         if pipeline.wire_refused:
             told.print(f"wire probe: {pipeline.wire_refused}", style="yellow", soft_wrap=True)
+        if pipeline.kernel_refused:
+            told.print(f"kernel probe: {pipeline.kernel_refused}", style="yellow", soft_wrap=True)
         started = time.monotonic()
 
         def screen(summary: Summary, sent: int) -> Any:
@@ -150,7 +152,7 @@ def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, as_json: b
 
 
 COMMAND = Command(
-    help="the whole pipeline on this host: simulator, feeds, wire probe, exporter, a live table of hops",
+    help="the whole pipeline on this host: simulator, feeds, probes, exporter, a live table of hops",
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -33,6 +33,10 @@ _NOT_PERMITTED = (
     "not permitted (CAP_NET_RAW): run the demo as root to capture the wire; "
     "until then the feed's own socket stamps serve, where they are true (source sock)"
 )
+_KERNEL_NOT_PERMITTED = (
+    "not permitted (CAP_BPF, CAP_PERFMON): run the demo as root to see the kernel's part apart; "
+    "until then nic_to_user stands for both hops"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ class Pipeline:
         self.venue, streams = _played(settings.replay)
         self.planned = planned_feeds(self.venue, streams)
         self.wire_refused: str | None = None
+        self.kernel_refused: str | None = None
         self._folder = folder
         self._status = folder / "sent.json"
         self._rings = folder / "rings"
@@ -128,6 +133,7 @@ class Pipeline:
         self.restart_exporter()
         self._port, self._authority = self._start_simulator()
         self.restart_wire()
+        self.restart_kernel()
         self.feeds = [self._start_feed(number) for number in range(len(self.planned))]
 
     def restart_exporter(self) -> None:
@@ -174,6 +180,17 @@ class Pipeline:
                 raise
             not_permitted = self.wire.exit_code == PermissionMissingError.exit_code
             self.wire_refused = _NOT_PERMITTED if not_permitted else self.wire.last_words()
+
+    def restart_kernel(self) -> None:
+        """Start it, for the first time or after it ended. Where it cannot run, `kernel_refused` says why."""
+        self.kernel = self._child("kernel", "probe", "kernel", "--port", str(self._port))
+        try:
+            self.kernel.wait_until(lambda: self._holds_ring("kernel"), _START_S, "ring")
+        except DemoError:
+            if self.kernel.exit_code is None:
+                raise
+            not_permitted = self.kernel.exit_code == PermissionMissingError.exit_code
+            self.kernel_refused = _KERNEL_NOT_PERMITTED if not_permitted else self.kernel.last_words()
 
     def restart_feed(self, number: int) -> None:
         """Start the nth feed again, after it ended; it connects anew."""
@@ -231,6 +248,7 @@ class Pipeline:
             feed.wait_for_end(_SETTLE_S)
             feed.stop()
         self.wire.stop()
+        self.kernel.stop()
         sent = self.sent()
         deadline = time.monotonic() + _SETTLE_S
         summary = self.summary()
@@ -243,7 +261,8 @@ class Pipeline:
         """One line for each process that ended in a way it should not have."""
         said = []
         for child in self._children:
-            if child.exit_code not in (None, 0) and not (child is self.wire and self.wire_refused):
+            refused = (child is self.wire and self.wire_refused) or (child is self.kernel and self.kernel_refused)
+            if child.exit_code not in (None, 0) and not refused:
                 with contextlib.suppress(OSError):
                     said.append(f"{child.name} ended with {child.exit_code}: {child.last_words()}")
         return said

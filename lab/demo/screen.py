@@ -15,7 +15,7 @@ from tickpath.exporter.exposition.summary import HOPS, PARTS, SPANS, Figures, Su
 
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 _REMEDIES = {
-    "no_kernel": "needs the kernel probe, not in this version: nic_to_user spans both",
+    "no_kernel": "needs the kernel probe: run as root (tickpath doctor says more); nic_to_user spans both",
     "no_wire": "needs the wire probe: run as root, or grant CAP_NET_RAW",
     "sock_not_last": "the socket's stamp is of a later segment of its read; the wire probe, run as root, knows each",
 }

@@ -21,11 +21,15 @@ from tickpath.lab.demo.folder import demo_folder
 from tickpath.lab.demo.pipeline import DemoSettings, Pipeline
 from tickpath.lab.demo.processes import DemoError
 from tickpath.lab.simulator.config import EventTimes
+from tickpath.probes.kernel.capability import capabilities
 
 RECORDING = Path(__file__).parents[3] / "shared" / "data" / "binance-usdm-btcusdt-20240808.ws.gz"
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="the wire probe needs CAP_NET_RAW")
-TOTAL_HOPS = ("bn_to_nic", "cpu", "msk")
+# Between the NIC and the application: two hops where the kernel tells of its part, else the span over both.
+KERNEL_TELLS = IS_ROOT and any(capability.available for capability in capabilities())
+NIC_TO_USER = ("nic_to_kernel", "kernel_to_user") if KERNEL_TELLS else ()
+TOTAL_HOPS = ("bn_to_nic", *NIC_TO_USER, "cpu", "msk")
 
 
 def _demo(*arguments: str, without_capabilities: bool = False) -> dict[str, Any]:
@@ -55,7 +59,9 @@ def test_as_root_every_message_is_matched_by_offset_and_its_hops_add_up(transpor
     assert report["matched"]["offset"] == report["messages"]
     assert report["sources"] == {"sw": report["messages"]}
     assert all(report["hops"][hop]["count"] == report["messages"] for hop in TOTAL_HOPS)
-    total = _sum_ns(report, "hops", *TOTAL_HOPS) + _sum_ns(report, "spans", "nic_to_user")
+    assert ("nic_to_user" in report["spans"]) is not KERNEL_TELLS
+    total = _sum_ns(report, "hops", *TOTAL_HOPS)
+    total += 0 if KERNEL_TELLS else _sum_ns(report, "spans", "nic_to_user")
     assert total == _sum_ns(report, "spans", "total")
     assert _sum_ns(report, "spans", "in_host") == total - _sum_ns(report, "hops", "bn_to_nic")
 
@@ -122,6 +128,17 @@ def test_a_port_in_use_is_one_line_that_names_the_flag() -> None:
     assert told.count("\n") == 1
     assert f"port {port} cannot be had" in told
     assert "--exporter-port 0" in told
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.skipif(not KERNEL_TELLS, reason="the kernel probe cannot run here: tickpath doctor says why")
+def test_the_parts_of_the_kernel_s_hops_add_up_to_them() -> None:
+    report = _demo("--duration", "3")
+    parts = {"nic_to_kernel": ("hol_wait", "stack"), "kernel_to_user": ("app_busy", "wake", "backlog", "decode")}
+    for hop, names in parts.items():
+        assert all(report["parts"][name]["count"] == report["messages"] for name in names)
+        assert _sum_ns(report, "parts", *names) == _sum_ns(report, "hops", hop)
 
 
 @needs_root
