@@ -247,9 +247,10 @@ enum tp_counter {
     TP_COUNT_ROWS_EXHAUSTED = 13,   /* connections that found no free row */
     TP_COUNT_PROTOCOL_ERRORS = 14,  /* feed: connections ended by what the peer sent */
     TP_COUNT_INTERFACE_LOST = 15,   /* wire: the interface went down or away; what came meanwhile is not known */
-    TP_COUNT_EVENTS_LOST = 16, /* kernel: what was seen and could not be handed on; its intervals are gaps */
-    TP_COUNT_UNSUPPORTED_TRANSPORT =
-        17, /* kernel: connections whose bytes cannot be told by sequence numbers (kTLS, MPTCP, urgent data, repaired) */
+
+    TP_COUNT_EVENTS_LOST = 16,           /* kernel: what was seen and could not be handed on; its intervals are gaps */
+    TP_COUNT_UNSUPPORTED_TRANSPORT = 17, /* kernel: connections whose bytes cannot be told by sequence numbers (kTLS,
+                                            MPTCP, urgent data, repaired) */
     TP_COUNTERS = 64,
 };
 

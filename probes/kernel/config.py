@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator can say to the kernel probe: section `kernel` of the configuration, and the flags of `probe kernel`."""
+"""What an operator can say to the kernel probe: section `kernel` of the configuration, the flags of `probe kernel`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="of the ring; two probes at once need two names")
     ] = "kernel"
     interval_ms: Annotated[
-        int, Meta(ge=1, le=1000, description="how often records are fetched from the kernel, which never wakes the probe")
+        int,
+        Meta(ge=1, le=1000, description="how often records are fetched: the kernel wakes nobody"),
     ] = 5
     buffer_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 30, description="kernel memory for records not yet fetched, a power of two")

@@ -107,13 +107,11 @@ int tp_tracer_load(struct tp_tracer *tracer, const char *path, const struct tp_k
         goto cleanup;
     }
     for (int i = 0; i < TP_KERNEL_HOOKS; i++)
-        tracer->programs[i] =
-            bpf_program__fd(bpf_object__find_program_by_name(tracer->object, hooks[i].program));
+        tracer->programs[i] = bpf_program__fd(bpf_object__find_program_by_name(tracer->object, hooks[i].program));
     tracer->counters_fd = bpf_object__find_map_fd_by_name(tracer->object, "counters");
     tracer->processors = libbpf_num_possible_cpus();
     tracer->values = calloc(tracer->processors > 0 ? (size_t)tracer->processors : 1, sizeof(*tracer->values));
-    tracer->events =
-        ring_buffer__new(bpf_object__find_map_fd_by_name(tracer->object, "events"), take, tracer, NULL);
+    tracer->events = ring_buffer__new(bpf_object__find_map_fd_by_name(tracer->object, "events"), take, tracer, NULL);
     if (tracer->processors <= 0 || !tracer->values || !tracer->events)
         error = failed(-ENOMEM, "mapping the BPF ring buffer", why, why_bytes);
 cleanup:
@@ -125,8 +123,7 @@ cleanup:
 
 int tp_tracer_attach(struct tp_tracer *tracer, char *why, size_t why_bytes) {
     for (int i = 0; i < TP_KERNEL_HOOKS; i++) {
-        tracer->links[i] =
-            bpf_program__attach(bpf_object__find_program_by_name(tracer->object, hooks[i].program));
+        tracer->links[i] = bpf_program__attach(bpf_object__find_program_by_name(tracer->object, hooks[i].program));
         if (!tracer->links[i])
             return failed(-errno, hooks[i].tracepoint, why, why_bytes);
     }

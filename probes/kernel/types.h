@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The few kernel structures that the programs read, by name: where each field lies is found when they are loaded (CO-RE).
+ * The few kernel structures that the programs read, by name: where each field lies is found when they are loaded
+ * (CO-RE).
  */
 #ifndef TICKPATH_KERNEL_TYPES_H
 #define TICKPATH_KERNEL_TYPES_H

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Sequence
 
-from tickpath.selector import Selector
 from tickpath.ring import RingWriter
+from tickpath.selector import Selector
 
 SNAP_BYTES: int
 """What is kept of a frame: all headers, hardly any payload."""

@@ -18,8 +18,8 @@ from tickpath.event import RECORD, Counter, Kind
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture
 from tickpath.probes.wire.config import BLOCK_BYTES
 from tickpath.probes.wire.filter import compile_filter
-from tickpath.selector import Selector
 from tickpath.ring import RingReader, RingWriter
+from tickpath.selector import Selector
 
 
 class Reader:

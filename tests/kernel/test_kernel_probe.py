@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tickpath probe kernel` as a process: stops by word, leaves nothing attached however it ends, says what it lacks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kernel.tracing import Server, assert_covers_once, traced
+from wire.capturing import Reader, wait_until
+
+from tickpath.event import Kind
+from tickpath.probes.kernel.programs import OBJECT
+
+COMMAND = [sys.executable, "-m", "tickpath", "probe", "kernel"]
+
+
+class Probe:
+    """A probe process; its ring appears in `directory`."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.log = directory / "log"
+        self.ring = directory / "kernel.ring"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--directory", str(directory), "--log-format", "logfmt"], stderr=log
+            )
+
+    def ready(self) -> None:
+        wait_until(lambda: "event=ready" in self.log.read_text(), 30, f"event=ready ({self.log.read_text()})")
+
+    def programs(self) -> set[int]:
+        """The kernel's ids of the BPF programs that the process holds."""
+        found = set()
+        for entry in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            found |= {int(number) for number in re.findall(r"^prog_id:\s*(\d+)$", entry.read_text(), re.MULTILINE)}
+        return found
+
+
+def _loaded(program: int) -> bool:
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    fd: int = libbpf.bpf_prog_get_fd_by_id(program)
+    if fd >= 0:
+        os.close(fd)
+        return True
+    assert ctypes.get_errno() == errno.ENOENT
+    return False
+
+
+@pytest.fixture
+def probe_of(tmp_path: Path) -> Iterator[list[Probe]]:
+    started: list[Probe] = []
+    yield started
+    for probe in started:
+        if probe.process.poll() is None:
+            probe.process.kill()
+            probe.process.wait()
+
+
+@traced
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_stays_attached_however_it_ends(tmp_path: Path, probe_of: list[Probe], number: signal.Signals) -> None:
+    probe = Probe(tmp_path, "--port", "18099")
+    probe_of.append(probe)
+    probe.ready()
+    programs = probe.programs()
+    assert len(programs) == 3
+    assert all(map(_loaded, programs))
+    probe.process.send_signal(number)
+    assert probe.process.wait(20) == (-9 if number == signal.SIGKILL else 0)
+    wait_until(lambda: not any(map(_loaded, programs)), what="the programs' end")
+    if number != signal.SIGKILL:
+        assert "event=stopped" in probe.log.read_text()
+
+
+@traced
+def test_a_successor_goes_on_where_a_killed_probe_was(tmp_path: Path, probe_of: list[Probe]) -> None:
+    with Server() as server:
+        peers = server.connect()
+        for n in range(2):
+            probe = Probe(tmp_path, "--remote", f"127.0.0.1:{server.port}")
+            probe_of.append(probe)
+            probe.ready()
+            reader = Reader(probe.ring)
+            for _ in range(3):
+                peers.send(100)
+                peers.read(100)
+            wait_until(lambda reader=reader: len(reader.of(Kind.COPIED)) == 3)
+            assert reader.of(Kind.READABLE)["interval"]["to"].tolist()[-1] == 300 * (n + 1)
+            probe.process.kill()
+            probe.process.wait()
+            reader.ring.close()
+
+
+@traced
+def test_what_happened_before_a_stop_is_recorded(tmp_path: Path, probe_of: list[Probe]) -> None:
+    with Server() as server:
+        probe = Probe(tmp_path, "--port", str(server.port), "--interval-ms", "1000")
+        probe_of.append(probe)
+        probe.ready()
+        reader = Reader(probe.ring)
+        peers = server.connect()
+        peers.send(100)
+        peers.read(100)
+        probe.process.terminate()
+        assert probe.process.wait(20) == 0
+        assert_covers_once(reader.of(Kind.COPIED), 100)
+        assert len(reader.of(Kind.BYE)) == 1
+        reader.ring.close()
+
+
+def _refused(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*before, *COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@traced
+def test_without_permission_one_line_says_what_is_needed() -> None:
+    done = _refused("--port", "1", before=("setpriv", "--bounding-set", "-all", "--inh-caps", "-all"))
+    assert done.returncode not in (0, 2)
+    assert len(done.stderr.splitlines()) == 1
+    assert "CAP_BPF" in done.stderr
+    assert "sudo" in done.stderr
+
+
+@pytest.mark.skipif(not OBJECT.exists(), reason="this installation was built without the kernel probe")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--buffer-bytes", "5000"), "power of two"),
+        (("--cgroup", "/proc"), "version 2 cgroup"),
+        (("--port", ",".join(map(str, range(1, 18)))), "at most 16"),
+        (("--name", "../x"), "name"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(arguments: tuple[str, ...], words: str) -> None:
+    done = _refused(*arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
