@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def run(config: KernelConfig, directory: Path) -> int:
             tracer.write_to(ring, rows=config.rows)
             log.info("ready", ring=str(ring.path), rung="tp_btf")
             error_number = tracer.run(stop_fd, config.interval_ms)
+            if error_number == errno.ESTALE:
+                raise TickpathError(f"ring file {ring.path} was cut short under the probe; start it again")
+            if error_number:
+                raise TickpathError(f"fetching records from the kernel failed: {os.strerror(error_number)}")
             with RingReader(ring.path) as reader:
                 totals = reader.counters()
             log.info(
@@ -68,8 +73,6 @@ def run(config: KernelConfig, directory: Path) -> int:
                 lost=totals[Counter.EVENTS_LOST],
                 unsupported=totals[Counter.UNSUPPORTED_TRANSPORT],
             )
-        if error_number:
-            raise TickpathError(f"fetching records from the kernel failed: {os.strerror(error_number)}")
     finally:
         tracer.close()
     return 0

@@ -232,6 +232,8 @@ int tp_tracer_run(struct tp_tracer *tracer, int stop_fd, int interval_ms) {
         if (now_ns - counted_ns > INT64_C(100000000)) {
             count(tracer);
             counted_ns = now_ns;
+            if (!error && tp_ring_writer_truncated(tracer->ring))
+                error = -ESTALE;
         }
         bool more = tracer->taken >= TP_KERNEL_DRAIN;
         ready = poll(&stop, 1, more ? 0 : interval_ms);

@@ -50,7 +50,7 @@ int tp_tracer_attach(struct tp_tracer *, char *why, size_t why_bytes);
 int tp_tracer_write_to(struct tp_tracer *, struct tp_ring_writer *ring, uint32_t rows);
 
 /* Carries records over every `interval_ms` until `stop_fd` is readable; detaches then, and carries over what is left.
- * 0, or -errno. */
+ * 0; -ESTALE: the ring's file was cut short; -errno. */
 int tp_tracer_run(struct tp_tracer *, int stop_fd, int interval_ms);
 
 /* Harmless on one that is closed, or all zero. */
