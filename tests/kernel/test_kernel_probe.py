@@ -119,11 +119,11 @@ def test_what_happened_before_a_stop_is_recorded(tmp_path: Path, probe_of: list[
 
 @traced
 def test_a_ring_cut_short_ends_the_probe_with_one_line(tmp_path: Path, probe_of: list[Probe]) -> None:
-    probe = Probe(tmp_path, "--port", "18099")
-    probe_of.append(probe)
-    probe.ready()
-    os.truncate(probe.ring, 4096)
     with Server() as server:
+        probe = Probe(tmp_path, "--port", str(server.port))
+        probe_of.append(probe)
+        probe.ready()
+        os.truncate(probe.ring, 4096)
         server.connect()
         assert probe.process.wait(20) == 1
     assert "cut short" in probe.log.read_text().splitlines()[-1]
