@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel.tracing import Server, assert_covers_once, traced
-from wire.capturing import Reader, wait_until
 
+from kernel.tracing import Server, assert_covers_once, traced
 from tickpath.event import Kind
 from tickpath.probes.kernel.programs import OBJECT
+from wire.capturing import Reader, wait_until
 
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "kernel"]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from kernel.tracing import (
     Peers,
     Server,
@@ -29,10 +30,9 @@ from kernel.tracing import (
     traced,
 )
 from netns import Namespace, Shuttle
-from wire.capturing import wait_until
-
 from tickpath.event import Counter, Kind, RowFlag
 from tickpath.selector import Selector, packed
+from wire.capturing import wait_until
 
 MPTCP = 262
 

@@ -15,13 +15,13 @@ from typing import Self
 
 import numpy as np
 import pytest
-from wire.capturing import Reader
 
 from tickpath.event import Counter, Kind
 from tickpath.probes.kernel.capability import capabilities
 from tickpath.probes.kernel.programs import load
 from tickpath.ring import RingWriter
 from tickpath.selector import Selector, packed
+from wire.capturing import Reader
 
 _REFUSED = next((c.detail for c in capabilities() if not c.available), None) if os.geteuid() == 0 else None
 _REASON = "loads BPF programs: root only" if os.geteuid() else f"the kernel probe cannot run here: {_REFUSED}"

@@ -31,9 +31,9 @@ from tickpath.probes.feed.publisher import Publisher
 from tickpath.probes.feed.venues import subscribe
 from tickpath.probes.wire.config import WireConfig as ProbeConfig
 from tickpath.probes.wire.probe import InterfaceProbe
-from tickpath.selector import Selector
 from tickpath.recorder import Recorder
 from tickpath.ring import RingReader
+from tickpath.selector import Selector
 from traffic import wait_until
 from truth.scenario import Scenario
 
