@@ -344,6 +344,7 @@ int tp_ring_create(struct tp_ring_writer *writer, const char *path, const char *
     }
     writer->header = base;
     writer->mapping = (uint32_t)mapping;
+    writer->cut = &mappings[mapping].truncated;
     writer->row_table = (struct tp_row *)((char *)base + TP_RING_HEADER_BYTES);
     writer->slots = (union tp_slot *)((char *)base + slots_offset(rows));
     writer->mask = capacity - 1;
@@ -397,7 +398,7 @@ void tp_ring_close(struct tp_ring_writer *writer) {
 }
 
 bool tp_ring_writer_truncated(const struct tp_ring_writer *writer) {
-    return atomic_load_explicit(&mappings[writer->mapping].truncated, memory_order_relaxed);
+    return atomic_load_explicit(writer->cut, memory_order_relaxed);
 }
 
 uint32_t tp_ring_row_open(struct tp_ring_writer *writer, const struct tp_row *row) {
@@ -516,6 +517,7 @@ int tp_ring_attach(struct tp_ring_reader *reader, const char *path, char *why, s
     reader->cursor = atomic_load_explicit(&reader->header->head, memory_order_acquire);
     reader->rows = header.rows;
     reader->mapping = (uint32_t)mapping;
+    reader->cut = &mappings[mapping].truncated;
     reader->bytes = bytes;
     reader->inode = status.st_ino;
     reader->fd = fd;
@@ -583,5 +585,5 @@ int tp_ring_alive(const struct tp_ring_reader *reader) {
 }
 
 bool tp_ring_truncated(const struct tp_ring_reader *reader) {
-    return atomic_load_explicit(&mappings[reader->mapping].truncated, memory_order_relaxed);
+    return atomic_load_explicit(reader->cut, memory_order_relaxed);
 }

@@ -68,6 +68,8 @@ struct tp_ring_writer {
     uint32_t rows;
     uint32_t next_row;
     uint32_t mapping; /* place in the registry that survives truncation, ring.c */
+    /* That place's mark. Not looked up by `mapping`: each module that links ring.c has a registry of its own. */
+    const _Atomic bool *cut;
     size_t bytes;
     int fd;
 };
@@ -81,6 +83,8 @@ struct tp_ring_reader {
     uint64_t lost;   /* records overwritten before this reader came to them */
     uint32_t rows;
     uint32_t mapping; /* place in the registry that survives truncation, ring.c */
+    /* That place's mark. Not looked up by `mapping`: each module that links ring.c has a registry of its own. */
+    const _Atomic bool *cut;
     size_t bytes;
     uint64_t inode;
     int fd;

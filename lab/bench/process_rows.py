@@ -101,7 +101,6 @@ def _run_memory(settings: Settings, rows: dict[str, Row]) -> None:
     folder = settings.folder / "memory"
     folder.mkdir()
     demo = DemoSettings(
-        duration_s=None,
         replay=None,
         speed="4",
         tls=None,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import threading
@@ -107,7 +108,6 @@ def report(summary: Summary, sent: int) -> dict[str, Any]:
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = DemoSettings(
-        duration_s=arguments.duration,
         replay=arguments.replay,
         speed=arguments.speed,
         tls=arguments.tls_version if arguments.tls else None,
@@ -118,10 +118,10 @@ def _run(arguments: argparse.Namespace) -> int:
     log.set_up()
     signals = _Signals()
     with demo_folder() as folder:
-        return _play(settings, folder, signals, as_json=arguments.json)
+        return _play(settings, folder, signals, duration_s=arguments.duration, as_json=arguments.json)
 
 
-def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, as_json: bool) -> int:
+def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, duration_s: float | None, as_json: bool) -> int:
     told = Console(stderr=as_json)
     with Pipeline(settings, folder) as pipeline:
         signals.starting = False
@@ -129,14 +129,16 @@ def _play(settings: DemoSettings, folder: Path, signals: _Signals, *, as_json: b
             told.print(f"wire probe: {pipeline.wire_refused}", style="yellow", soft_wrap=True)
         if pipeline.kernel_refused:
             told.print(f"kernel probe: {pipeline.kernel_refused}", style="yellow", soft_wrap=True)
+        # From here on, not from the first subscription: on a busy host the second feed may be seconds behind the first.
         started = time.monotonic()
+        ends = math.inf if duration_s is None else started + duration_s
 
         def screen(summary: Summary, sent: int) -> Any:
             elapsed_s = time.monotonic() - started
             return render(summary, sent=sent, elapsed_s=elapsed_s, where=f"{pipeline.exporter_url}/metrics")
 
         with Live(console=told, auto_refresh=False, transient=True) as live:
-            while pipeline.playing and not signals.stopping.wait(_REFRESH_S):
+            while pipeline.playing and time.monotonic() < ends and not signals.stopping.wait(_REFRESH_S):
                 if told.is_terminal:
                     live.update(screen(pipeline.summary(), pipeline.sent()), refresh=True)
         summary, sent = pipeline.finish()

@@ -27,7 +27,9 @@ from tickpath.lab.simulator.recording import Recording
 from tickpath.ring import SUFFIX, RingReader
 
 _START_S = 30.0
-_SETTLE_S = 10.0
+# How long the last messages may take to arrive, on a host that has other things to do.
+_SETTLE_S = 30.0
+_LINGER_S = 20
 _PUBLISH_PORT = 5555
 _NOT_PERMITTED = (
     "not permitted (CAP_NET_RAW): run the demo as root to capture the wire; "
@@ -41,9 +43,8 @@ _KERNEL_NOT_PERMITTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """What the demo plays. `duration_s` None: until stopped. Ports of 0: any free one."""
+    """What the demo plays. Ports of 0: any free one."""
 
-    duration_s: float | None
     replay: Path | None
     speed: str
     tls: str | None
@@ -152,11 +153,9 @@ class Pipeline:
         settings = self.settings
         arguments = ["simulate", "--port", "0", "--venue", self.venue.value, "--speed", settings.speed]
         arguments += ["--event-times", settings.event_times.value, "--status", str(self._status), "--shared-clock"]
-        arguments += ["--connections", str(len(self.planned))]
+        arguments += ["--connections", str(len(self.planned)), "--linger", str(_LINGER_S)]
         if settings.replay is not None:
             arguments += ["--replay", str(settings.replay)]
-        if settings.duration_s is not None:
-            arguments += ["--duration", str(settings.duration_s)]
         authority = self._folder / "ca.pem" if settings.tls else None
         if settings.tls:
             arguments += ["--tls", settings.tls, "--ca", str(authority)]
@@ -243,7 +242,7 @@ class Pipeline:
 
     def finish(self) -> tuple[Summary, int]:
         """End sending, let everything that is under way arrive; the final figures, and how many messages were sent."""
-        self.simulator.stop()
+        self.simulator.stop(_LINGER_S + _SETTLE_S)
         for feed in self.feeds:
             feed.wait_for_end(_SETTLE_S)
             feed.stop()

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include <bpf/bpf.h>
@@ -223,12 +222,6 @@ static int64_t monotonic_ns(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* What is written to a file without its end reaches nobody. */
-static bool cut_short(const struct tp_ring_writer *ring) {
-    struct stat file;
-    return fstat(ring->fd, &file) == 0 && (uint64_t)file.st_size < ring->bytes;
-}
-
 int tp_tracer_run(struct tp_tracer *tracer, int stop_fd, int interval_ms) {
     struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
     int64_t counted_ns = 0;
@@ -239,7 +232,7 @@ int tp_tracer_run(struct tp_tracer *tracer, int stop_fd, int interval_ms) {
         if (now_ns - counted_ns > INT64_C(100000000)) {
             count(tracer);
             counted_ns = now_ns;
-            if (!error && cut_short(tracer->ring))
+            if (!error && tp_ring_writer_truncated(tracer->ring))
                 error = -ESTALE;
         }
         bool more = tracer->taken >= TP_KERNEL_DRAIN;

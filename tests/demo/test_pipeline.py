@@ -160,7 +160,6 @@ def test_a_clock_behind_the_exchange_s_shows_as_negative_latency() -> None:
 def _settings(**changed: object) -> DemoSettings:
     return DemoSettings(
         **{
-            "duration_s": None,
             "replay": None,
             "speed": "1",
             "tls": None,

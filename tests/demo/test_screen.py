@@ -41,7 +41,7 @@ def test_a_duration_is_within_half_a_percent_of_what_it_says(value_ns: int) -> N
 def _summary(**given_fields: object) -> Summary:
     empty: dict[str, object] = {name: {} for name in ("hops", "parts", "spans", "matched", "unmatched", "missing")}
     empty |= {name: {} for name in ("negative", "sources", "feeds", "rings", "unreadable_rings", "clocks")}
-    empty |= {"messages": 0, "pending": 0, "lost_records": 0, "skipped_records": 0}
+    empty |= {"messages": 0, "pending": 0, "lost_records": 0, "skipped_records": 0, "missed": 0}
     return Summary(**{**empty, **given_fields})  # type: ignore[arg-type]
 
 
