@@ -1,7 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test shares: the package under test is the installed one, also in the processes that tests start."""
+"""What tests share: the installed package, also in processes that they start, and a clock that nobody sets."""
 
+from __future__ import annotations
+
+import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 # Else `python -c` in the checkout would import the tree, which has no native parts.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _host_clock(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep a test that sets the host's clock apart from all others: the product rightly tells them of the step."""
+    mode = fcntl.LOCK_EX if request.node.get_closest_marker("sets_clock") else fcntl.LOCK_SH
+    stem = f"{tempfile.gettempdir()}/tickpath-tests-{os.getuid()}"
+    with Path(f"{stem}.turn").open("a") as turn, Path(f"{stem}.clock").open("a") as clock:
+        # Who waits for the clock holds the turn, or others who share it would never let it go.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(clock, mode)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        yield
+        # Said, not left to closing: a process that a test forked may still hold the file.
+        fcntl.flock(clock, fcntl.LOCK_UN)

@@ -466,6 +466,7 @@ def _step_realtime(ns: int) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.sets_clock
 def test_a_watch_tells_at_once_that_the_clock_was_set() -> None:
     if os.geteuid() != 0:
         pytest.skip("setting the clock needs root")
