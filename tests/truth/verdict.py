@@ -187,7 +187,7 @@ class _Judge:
         if record["flags"] & SegmentFlag.MERGED and source not in _MERGED:
             verdict.complain(f"{key}: source {source.name} for a frame with flags {record['flags']}")
         if self._gro:
-            self._own_merged(key, result, record, own, stamp_ns, want)
+            self._own_merged(key, result, record, own, want)
         elif (int(record["segment"]["seq"]), int(record["segment"]["length"])) != (own["seq"], own["payload_bytes"]):
             verdict.complain(f"{key}: frame {result['frame']} has another sequence range than the one that brought it")
         elif not _inside(stamp_ns, own):
@@ -199,14 +199,12 @@ class _Judge:
         self._in_order(key, result, want)
         self._copies(key, result, want)
 
-    def _own_merged(
-        self, key: tuple[int, int], result: Any, record: Any, own: Any, stamp_ns: int, want: Expected
-    ) -> None:
+    def _own_merged(self, key: tuple[int, int], result: Any, record: Any, own: Any, want: Expected) -> None:
         """A stamp under GRO is an upper bound, of the first captured frame that holds the byte."""
         segment = record["segment"]
         if (want.seq - int(segment["seq"])) % (1 << 32) >= int(segment["length"]):
             self.verdict.complain(f"{key}: frame {segment['frame']} does not hold the byte")
-        if stamp_ns < own["before_realtime_ns"]:
+        if int(result["own_ns"]) + int(result["offset_ns"]) < own["before_realtime_ns"]:
             self.verdict.complain(f"{key}: stamped before the frame was written")
         # With NAPI the stack is entered by a softirq, which a busy host may run long after the write: what `sw` says is
         # the entry, so that the one bound from above is that the message cannot have been received before it.
