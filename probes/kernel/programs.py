@@ -17,7 +17,7 @@ from tickpath.selector import Selector
 if TYPE_CHECKING:
     from tickpath.probes.kernel._tracer import Tracer
 
-OBJECT = Path(__file__).with_name("kernel.bpf.o")
+OBJECT = Path(__file__).with_name("typed.bpf.o")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 

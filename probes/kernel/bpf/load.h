@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * How the programs read kernel memory, told apart when they are compiled and nowhere else.
+ *
+ * Typed: each load is one that the verifier checks, so that lockdown has nothing to forbid. With TP_PROBE_READ: by the
+ * helper that copies from any address, which is all that a kprobe has.
+ */
+#ifndef TICKPATH_KERNEL_LOAD_H
+#define TICKPATH_KERNEL_LOAD_H
+
+#include <linux/bpf.h>
+
+#include "types.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+/* The field of what a kernel pointer points to; `field` may lie within structures there, never behind a pointer. */
+#ifdef TP_PROBE_READ
+#define LOAD(pointer, field) BPF_CORE_READ(pointer, field)
+#define LOAD_BITS(pointer, field) BPF_CORE_READ_BITFIELD_PROBED(pointer, field)
+#else
+#define LOAD(pointer, field) ((pointer)->field)
+#define LOAD_BITS(pointer, field) BPF_CORE_READ_BITFIELD(pointer, field)
+#endif
+
+/* An IPv6 address, to four words. */
+#define LOAD_ADDRESS(into, sk, field)                                                                                  \
+    do {                                                                                                               \
+        (into)[0] = LOAD(sk, field.in6_u.u6_addr32[0]);                                                                \
+        (into)[1] = LOAD(sk, field.in6_u.u6_addr32[1]);                                                                \
+        (into)[2] = LOAD(sk, field.in6_u.u6_addr32[2]);                                                                \
+        (into)[3] = LOAD(sk, field.in6_u.u6_addr32[3]);                                                                \
+    } while (0)
+
+#endif

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The hooks whose arguments the verifier knows by type: every load is a typed one, no probe-read helper. */
+#include "stream.h"
+
+#include <bpf/bpf_tracing.h>
+
+/* ---- typed tracepoints ---- */
+
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(tp_readable, struct sock *sk) {
+    return on_readable(sk);
+}
+
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tp_copied, struct sock *sk) {
+    return on_copied(sk);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tp_state, struct sock *sk, int before, int state) {
+    return on_state(sk, state);
+}
