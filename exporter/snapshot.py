@@ -19,6 +19,20 @@ class SeriesKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One message in the tail of a series: its value there, when it was received (since 1970), and what names it.
+
+    `connection` is the socket's cookie; 0: unknown.
+    """
+
+    value_ns: int
+    time_ns: int
+    feed: str
+    connection: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """One histogram and the labels it is known by.
 
@@ -33,6 +47,7 @@ class Series:
     feed: str
     source: str
     histogram: Histogram
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

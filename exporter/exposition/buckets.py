@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
-from tickpath.histogram import SCHEMA, Histogram
+from tickpath.histogram import SCHEMA, Histogram, bucket_index
 
 # Every second power of two seconds from 2^-20 (0.95 us) to 2^4 (16 s). Powers of two are bounds of the schema-4
 # buckets, and of every coarser native schema, so that a count at such a threshold is a sum of whole buckets; a round
@@ -32,10 +33,11 @@ class Classic:
         """All values of this side."""
         return self.cumulative[-1]
 
-    def add(self, other: Classic) -> None:
-        """Adds the values of another one to this one."""
-        self.cumulative = [a + b for a, b in zip(self.cumulative, other.cumulative, strict=True)]
-        self.sum_ns += other.sum_ns
+
+def bound_of(magnitude_ns: int) -> str:
+    """The `le` of the first classic bucket that holds a magnitude."""
+    at = 0 if magnitude_ns == 0 else bisect_left(_INDICES, bucket_index(magnitude_ns))
+    return BOUNDS[at]
 
 
 def _cumulative(smallest: int, buckets: list[tuple[int, int]]) -> list[int]:

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metric families made of an observation: the names, labels and meanings that docs/metrics.md lists."""
+"""Every family but the latencies, made of an observation: the names, labels and meanings that docs/metrics.md lists.
+
+A new family is added in families(), at the end; all formats follow from what it yields.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from tickpath import __version__
-from tickpath.exporter.exposition.buckets import BOUNDS, Classic, split
 from tickpath.exporter.exposition.label import label
 from tickpath.exporter.exposition.observation import Observation
-from tickpath.exporter.snapshot import RingState, Series, SeriesKind, Snapshot
+from tickpath.exporter.snapshot import RingState, Snapshot
 
 # (metric, help, fixed labels, counter of the producer)
 _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...] = (
@@ -67,62 +62,6 @@ def _counter(
     return family
 
 
-def _histogram(
-    name: str, help_text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], Classic]]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(f"tickpath_{name}_latency_seconds", help_text, labels=labels, unit="seconds")
-    totals: dict[tuple[str, ...], Classic] = {}
-    for key, value in values:
-        encoded = tuple(map(label, key))
-        if encoded in totals:
-            totals[encoded].add(value)
-        else:
-            totals[encoded] = value
-    for encoded, total in totals.items():
-        family.add_metric(encoded, list(zip(BOUNDS, total.cumulative, strict=True)), total.sum_ns / 1e9)
-    return family
-
-
-def _latencies(series: tuple[Series, ...]) -> Iterator[Metric]:
-    sides = [(s, *split(s.histogram)) for s in series]
-    yield _histogram(
-        "hop",
-        "Time of one hop per message, values from 0 up.",
-        ("hop", "venue", "feed", "source"),
-        (((s.name, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.HOP),
-    )
-    yield _histogram(
-        "hop_part",
-        "Time of one part of a hop per message, values from 0 up.",
-        ("hop", "part", "venue", "feed", "source"),
-        (((s.name, s.part, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.PART),
-    )
-    yield _histogram(
-        "span",
-        "Time of a span of several hops per message, values from 0 up.",
-        ("span", "venue", "feed", "source"),
-        (((s.name, s.venue, s.feed, s.source), v) for s, v, _ in sides if s.kind is SeriesKind.SPAN),
-    )
-    yield _histogram(
-        "negative",
-        "Magnitudes of negative times: evidence of clock error. They are in no other histogram of this page.",
-        ("hop", "part", "span", "venue", "feed", "source"),
-        ((_negative_labels(s), v) for s, _, v in sides if v.count),
-    )
-
-
-def _negative_labels(series: Series) -> tuple[str, ...]:
-    span = series.kind is SeriesKind.SPAN
-    return (
-        "" if span else series.name,
-        series.part,
-        series.name if span else "",
-        series.venue,
-        series.feed,
-        series.source,
-    )
-
-
 def _messages(snapshot: Snapshot) -> Iterator[Metric]:
     matched = (((v, f, tier, method), n) for (v, f, tier, method, _), n in snapshot.matched.items())
     # An unmatched message counts here too, so that the sum over the metric is the number of messages.
@@ -144,6 +83,12 @@ def _messages(snapshot: Snapshot) -> Iterator[Metric]:
         "Messages for which a hop could not be recorded, by reason.",
         ("hop", "venue", "feed", "reason"),
         (((hop, v, f, reason), n) for (v, f, hop, reason), n in snapshot.missing.items()),
+    )
+    yield _counter(
+        "negative_latencies",
+        "Messages whose time in a hop, part or span is below zero: evidence of clock error.",
+        ("hop", "venue", "feed"),
+        (((hop, v, f), n) for (v, f, hop), n in snapshot.negative.items()),
     )
     for name, help_text, values in (
         ("head_of_line_blocked_messages", "Messages that waited for earlier bytes.", snapshot.hol_blocked),
@@ -232,22 +177,10 @@ def _clocks(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-class ObservationCollector(Collector):
-    """Yields the families of a fresh observation at every scrape."""
-
-    def __init__(self, observe: Callable[[], Observation]) -> None:
-        self._observe = observe
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: a registry would otherwise collect once when this is registered."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """The families, in the order in which docs/metrics.md lists them."""
-        observation = self._observe()
-        yield from _latencies(observation.snapshot.series)
-        yield from _messages(observation.snapshot)
-        yield from _rings(observation)
-        yield from _clocks(observation.snapshot)
-        yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.records)])
-        yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})
+def families(observation: Observation) -> Iterator[Metric]:
+    """The families, in the order in which docs/metrics.md lists them: counters, gauges and infos."""
+    yield from _messages(observation.snapshot)
+    yield from _rings(observation)
+    yield from _clocks(observation.snapshot)
+    yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.records)])
+    yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})

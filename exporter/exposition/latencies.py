@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency families: signed histograms by their labels, and how the text formats show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client.core import Exemplar as TextExemplar
+from prometheus_client.core import HistogramMetricFamily
+
+from tickpath.exporter.exposition.buckets import BOUNDS, bound_of, split
+from tickpath.exporter.exposition.exemplars import labels_of
+from tickpath.exporter.exposition.label import label
+from tickpath.exporter.snapshot import Exemplar, Series, SeriesKind
+from tickpath.histogram import Histogram
+
+UNIT = "seconds"
+_NEGATIVE_HELP = "Magnitudes of negative times: evidence of clock error. They are in no other histogram of this page."
+_NEGATIVE_LABELS = ("hop", "part", "span", "venue", "feed", "source")
+
+
+@dataclass(slots=True)
+class Latency:
+    """One series: a signed histogram, and a few of the messages in its tail."""
+
+    histogram: Histogram
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+@dataclass(slots=True)
+class LatencyFamily:
+    """A histogram family. `series` is by label values, in the order of `labels`."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    series: dict[tuple[str, ...], Latency] = field(default_factory=dict)
+
+    def add(self, values: tuple[str, ...], one: Latency) -> None:
+        """Add a series; one whose labels are alike once encoded is added up: a series may only be written once."""
+        encoded = tuple(map(label, values))
+        before = self.series.get(encoded)
+        if before is None:
+            self.series[encoded] = one
+            return
+        both = before.histogram.copy()
+        both.merge(one.histogram)
+        self.series[encoded] = Latency(both, before.exemplars + one.exemplars)
+
+
+def latencies(series: tuple[Series, ...]) -> list[LatencyFamily]:
+    """Hops, parts and spans of a snapshot."""
+    hop = LatencyFamily(
+        "tickpath_hop_latency_seconds", "Time of one hop per message.", ("hop", "venue", "feed", "source")
+    )
+    part = LatencyFamily(
+        "tickpath_hop_part_latency_seconds",
+        "Time of one part of a hop per message.",
+        ("hop", "part", "venue", "feed", "source"),
+    )
+    span = LatencyFamily(
+        "tickpath_span_latency_seconds",
+        "Time of a span of several hops per message.",
+        ("span", "venue", "feed", "source"),
+    )
+    for one in series:
+        latency = Latency(one.histogram, one.exemplars)
+        if one.kind is SeriesKind.PART:
+            part.add((one.name, one.part, one.venue, one.feed, one.source), latency)
+        else:
+            family = hop if one.kind is SeriesKind.HOP else span
+            family.add((one.name, one.venue, one.feed, one.source), latency)
+    return [hop, part, span]
+
+
+def classic(families: list[LatencyFamily]) -> Iterator[HistogramMetricFamily]:
+    """The same for the text formats, whose histograms cannot hold what is below zero: it is in a family of its own."""
+    negative = HistogramMetricFamily(
+        "tickpath_negative_latency_seconds", _NEGATIVE_HELP, labels=_NEGATIVE_LABELS, unit=UNIT
+    )
+    for family in families:
+        shown = HistogramMetricFamily(family.name, f"{family.help} Values from 0 up.", labels=family.labels, unit=UNIT)
+        for values, one in family.series.items():
+            above, below = split(one.histogram)
+            _add(shown, values, above.cumulative, above.sum_ns, [e for e in one.exemplars if e.value_ns >= 0])
+            if below.count:
+                named = dict(zip(family.labels, values, strict=True))
+                _add(
+                    negative,
+                    tuple(named.get(name, "") for name in _NEGATIVE_LABELS),
+                    below.cumulative,
+                    below.sum_ns,
+                    [e for e in one.exemplars if e.value_ns < 0],
+                )
+        yield shown
+    yield negative
+
+
+def _add(
+    family: HistogramMetricFamily,
+    values: tuple[str, ...],
+    cumulative: list[int],
+    sum_ns: int,
+    exemplars: list[Exemplar],
+) -> None:
+    """One series; a bucket shows the slowest of the exemplars that lie in it."""
+    by_bound: dict[str, Exemplar] = {}
+    for one in sorted(exemplars, key=lambda e: abs(e.value_ns)):
+        by_bound[bound_of(abs(one.value_ns))] = one
+    buckets: list[tuple[str, float] | tuple[str, float, TextExemplar]] = []
+    for bound, count in zip(BOUNDS, cumulative, strict=True):
+        found = by_bound.get(bound)
+        if found is None:
+            buckets.append((bound, count))
+        else:
+            shown = TextExemplar(labels_of(found), abs(found.value_ns) / 1e9, found.time_ns / 1e9)
+            buckets.append((bound, count, shown))
+    family.add_metric(values, buckets, sum_ns / 1e9)
