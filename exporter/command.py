@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import signal
 import socket
-import sys
 
 import structlog
 
@@ -18,9 +17,6 @@ from tickpath.exporter.settings import ExporterConfig, parse_listen
 from tickpath.exporter.web.application import Application
 from tickpath.exporter.web.server import Server
 from tickpath.ring import make_directory
-
-_SWITCH_SECONDS = 0.0005
-
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_common_flags(parser)
@@ -45,8 +41,6 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    # A page that is being rendered holds the interpreter for this long each time the poll thread wakes up beside it.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     service.start()
     server.start()
     logger = structlog.get_logger()
@@ -54,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     told.recv(1)
     service.stop()
     server.stop()
-    logger.info("stopped", records=service.observe().records)
+    logger.info("stopped", records=service.observe().snapshot.records)
     return 0
 
 

@@ -16,7 +16,7 @@ import structlog
 from tickpath.errors import RingError
 from tickpath.exporter.cursors import Cursor
 from tickpath.exporter.exposition.label import label, printable
-from tickpath.exporter.snapshot import RingState, Snapshot
+from tickpath.exporter.snapshot import Polls, RingState, Snapshot
 from tickpath.ring import SUFFIX, RingReader
 
 log = structlog.get_logger()
@@ -39,6 +39,15 @@ class Correlates(Protocol):
 
     def detach(self, ring: int) -> None:
         """Forget the ring."""
+
+    def start(self) -> None:
+        """Poll from a thread of its own. OSError where there is none to be had."""
+
+    def stop(self) -> None:
+        """End that thread."""
+
+    def polls(self) -> Polls | None:
+        """What that thread did; None while there is none."""
 
     def poll(self, now_ns: int | None = None) -> int:
         """Drain all rings once; the number of records."""
@@ -101,8 +110,6 @@ class Rings:
         self._scans = 0
         self._unlisted = False
         self.unreadable_total = 0
-        self.records = 0
-        """Taken from rings on the way out of scan(), not by the service's own polls."""
         self.directory_failure: str | None = None
 
     @property
@@ -216,9 +223,7 @@ class Rings:
         cursor = 0
         # Its producer may have written up to the moment at which the file went: take that too.
         for _ in range(_MAX_DRAINS):
-            taken = self._correlator.poll()
-            self.records += taken
-            if taken == 0:
+            if self._correlator.poll() == 0:
                 break
         for state in self._correlator.snapshot().rings:
             if state.ring == attached.ring:

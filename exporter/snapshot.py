@@ -88,6 +88,15 @@ class ClockState:
 
 
 @dataclass(frozen=True, slots=True)
+class Polls:
+    """What the thread that polls did: when it last began a poll (CLOCK_MONOTONIC; 0: it did not yet), and the times from
+    the beginning of one poll to that of the next."""
+
+    last_ns: int
+    intervals: Histogram
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A consistent state of the correlator, taken between two polls; nothing in it moves afterwards.
 
@@ -119,5 +128,7 @@ class Snapshot:
     clocks: tuple[ClockState, ...]
     pending: int
     """Messages that wait for stamps."""
+    records: int
+    """Records taken from all rings."""
     evicted: Mapping[str, int]
     """What was dropped to stay within bounded memory, by what it was ("connection", "segment", "message")."""

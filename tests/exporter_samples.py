@@ -12,6 +12,7 @@ from tickpath.histogram import Histogram
 
 VENUE = "binance-usdm"
 FEED = "btcusdt"
+STARTED_NS = 1_700_000_000_123_456_789
 
 
 def histogram(values_ns: Iterable[int]) -> Histogram:
@@ -28,7 +29,7 @@ def series(
 
 
 def empty_snapshot() -> Snapshot:
-    return Snapshot((), {}, {}, {}, {}, {}, {}, {}, {}, {}, (), (), 0, {})
+    return Snapshot((), {}, {}, {}, {}, {}, {}, {}, {}, {}, (), (), 0, 0, {})
 
 
 def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
@@ -67,6 +68,7 @@ def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
             ClockState("phc0", 1_700_000_037_000_000_000, None, 0, 0),
         ),
         pending=2,
+        records=197,
         evicted={"segment": 9},
     )
 
@@ -79,7 +81,7 @@ def observation(snapshot: Snapshot | None = None) -> Observation:
         skipped={ring.name: ring.skipped for ring in made.rings},
         unreadable={"broken": "broken.ring: not a ring: wrong magic"},
         unreadable_total=1,
-        records=197,
+        started_ns=STARTED_NS,
     )
 
 

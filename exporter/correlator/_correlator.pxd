@@ -180,11 +180,21 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         int64_t bound_ns
         int64_t max_error_ns
 
+    enum:
+        TP_EXEMPLARS
+
+    struct tp_exemplar:
+        int64_t value_ns
+        int64_t time_ns
+        uint64_t cookie
+        uint32_t ordinal
+
     struct tp_series:
         uint32_t label
         uint32_t leg
         uint32_t source
         tp_histogram histogram
+        tp_exemplar exemplars[TP_EXEMPLARS]
 
     struct tp_correlator_view:
         tp_label *labels
@@ -211,3 +221,21 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
     size_t tp_correlator_joined(tp_correlator *c, tp_joined *out, size_t max)
     int tp_correlator_get_view "tp_correlator_view" (tp_correlator *c, tp_correlator_view *out)
     void tp_correlator_view_free(tp_correlator_view *view)
+
+
+cdef extern from "exporter/correlator/drain.h" nogil:
+    struct tp_drain:
+        pass
+
+    struct tp_drain_pace:
+        int64_t busy_ns
+        int64_t idle_ns
+        uint64_t behind_records
+
+    struct tp_drain_state:
+        int64_t last_ns
+        tp_histogram intervals
+
+    int tp_drain_start(tp_correlator *c, const tp_drain_pace *pace, tp_drain **out)
+    void tp_drain_stop(tp_drain *d)
+    void tp_drain_look(tp_drain *d, tp_drain_state *out)

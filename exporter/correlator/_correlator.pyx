@@ -112,6 +112,7 @@ cdef class CorrelatorCore:
     """The C correlator. poll, flush and view let go of the GIL; all methods may be called from any thread."""
 
     cdef tp_correlator *c
+    cdef tp_drain *drain
     cdef readonly dict paths
 
     def __cinit__(self, *, int64_t window_ns, uint32_t match, uint32_t max_connections, uint32_t max_segments,
@@ -133,6 +134,7 @@ cdef class CorrelatorCore:
             raise MemoryError
 
     def __dealloc__(self):
+        self.stop()
         if self.c is not NULL:
             tp_correlator_delete(self.c)
 
@@ -176,6 +178,33 @@ cdef class CorrelatorCore:
             handled = tp_correlator_poll(self.c, now_ns)
         return handled
 
+    def start(self, int64_t busy_ns, int64_t idle_ns, uint64_t behind_records):
+        cdef tp_drain_pace pace
+        cdef int error
+        if self.drain is not NULL:
+            raise RuntimeError("it polls already")
+        pace.busy_ns = busy_ns
+        pace.idle_ns = idle_ns
+        pace.behind_records = behind_records
+        error = tp_drain_start(self.c, &pace, &self.drain)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+    def stop(self):
+        cdef tp_drain *drain = self.drain
+        self.drain = NULL
+        if drain is not NULL:
+            with nogil:
+                tp_drain_stop(drain)
+
+    def polls(self):
+        """(when the last poll of the thread began, its intervals); None: there is no thread."""
+        cdef tp_drain_state state
+        if self.drain is NULL:
+            return None
+        tp_drain_look(self.drain, &state)
+        return state.last_ns, Histogram.of(&state.intervals)
+
     def flush(self, int64_t now_ns):
         with nogil:
             tp_correlator_flush(self.c, now_ns)
@@ -202,7 +231,7 @@ cdef class CorrelatorCore:
                 [_label(&view.labels[i]) for i in range(view.label_count)],
                 [
                     (view.series[i].label, view.series[i].leg, view.series[i].source,
-                     Histogram.of(&view.series[i].histogram))
+                     Histogram.of(&view.series[i].histogram), _exemplars(&view.series[i]))
                     for i in range(view.series_count)
                 ],
                 [_ring(&view.rings[i]) for i in range(view.ring_count)],
@@ -211,6 +240,13 @@ cdef class CorrelatorCore:
             )
         finally:
             tp_correlator_view_free(&view)
+
+
+cdef list _exemplars(const tp_series *series):
+    return [
+        (kept.value_ns, kept.time_ns, kept.cookie, kept.ordinal)
+        for kept in series.exemplars[:TP_EXEMPLARS] if kept.time_ns > 0
+    ]
 
 
 cdef dict _label(const tp_label *label):

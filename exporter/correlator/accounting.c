@@ -42,19 +42,25 @@ static uint8_t source_of(const struct tp_joined *r, unsigned leg) {
 }
 
 static void observe(struct tp_join *j, struct tp_label *label, const struct tp_joined *r, unsigned leg) {
-    struct tp_histogram **place = &label->histograms[leg][source_of(r, leg)];
+    struct tp_tail **place = &label->tails[leg][source_of(r, leg)];
     if (!*place) {
-        struct tp_histogram *made = j->series < j->limits.series ? malloc(sizeof *made) : NULL;
+        struct tp_tail *made = j->series < j->limits.series ? malloc(sizeof *made) : NULL;
         if (!made) {
             j->totals.series_refused++;
             return;
         }
-        tp_histogram_reset(made);
+        tp_tail_reset(made);
         *place = made;
         j->series++;
     }
-    tp_histogram_observe(*place, r->leg_ns[leg]);
-    if (r->leg_ns[leg] < 0)
+    int64_t value_ns = r->leg_ns[leg];
+    if (tp_tail_observe(*place, value_ns) && r->offset_ns > TP_OFFSET_STEP) {
+        /* Both come from records: their sum may be anything, and is no worse a time than they were. */
+        int64_t time_ns = (int64_t)((uint64_t)r->received_ns + (uint64_t)r->offset_ns);
+        const struct tp_exemplar one = {value_ns, time_ns, r->cookie, r->ordinal, 0};
+        tp_tail_keep(*place, &one);
+    }
+    if (value_ns < 0)
         label->negative[leg]++;
 }
 

@@ -27,6 +27,7 @@ struct ring {
 
 struct tp_correlator {
     pthread_mutex_t lock;
+    pthread_mutex_t door; /* held on the way to the lock: who drains and takes the lock again at once would get it */
     bool read_clock;
     int watch; /* tells that the realtime clock was set; -1: it cannot be had, steps are seen by readings alone */
     struct tp_join join;
@@ -50,6 +51,7 @@ struct tp_correlator *tp_correlator_new(const struct tp_correlator_limits *limit
         return NULL;
     }
     pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->door, NULL);
     c->read_clock = read_clock;
     int watch = read_clock ? tp_clock_watch_open() : -1;
     c->watch = watch < 0 ? -1 : watch;
@@ -65,7 +67,15 @@ void tp_correlator_delete(struct tp_correlator *c) {
     if (c->watch >= 0)
         close(c->watch);
     pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->door);
     free(c);
+}
+
+/* In the order of coming, so that a snapshot of a busy correlator waits for one batch and not for a lucky moment. */
+static void enter(struct tp_correlator *c) {
+    pthread_mutex_lock(&c->door);
+    pthread_mutex_lock(&c->lock);
+    pthread_mutex_unlock(&c->door);
 }
 
 static int row_of_ring(const void *context, uint32_t handle, struct tp_row *out) {
@@ -92,7 +102,7 @@ int tp_correlator_attach(struct tp_correlator *c, const char *path, bool from_st
         return error;
     if (from_start)
         tp_ring_rewind(&reader);
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     int ring = -ENOSPC;
     for (uint32_t i = 0; i < TP_INPUTS; i++) {
         if (c->rings[i].attached)
@@ -122,7 +132,7 @@ static bool attached(const struct tp_correlator *c, uint32_t ring) {
 
 int tp_correlator_detach(struct tp_correlator *c, uint32_t ring) {
     int result = -ENOENT;
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     if (attached(c, ring)) {
         tp_join_input_remove(&c->join, ring, clock_ns(CLOCK_MONOTONIC));
         tp_ring_detach(&c->rings[ring].reader);
@@ -134,14 +144,14 @@ int tp_correlator_detach(struct tp_correlator *c, uint32_t ring) {
 }
 
 int tp_correlator_alive(struct tp_correlator *c, uint32_t ring) {
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     int alive = attached(c, ring) ? tp_ring_alive(&c->rings[ring].reader) == 1 : -ENOENT;
     pthread_mutex_unlock(&c->lock);
     return alive;
 }
 
 uint64_t tp_correlator_inode(struct tp_correlator *c, uint32_t ring) {
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     bool good = attached(c, ring) && !tp_ring_truncated(&c->rings[ring].reader);
     uint64_t inode = good ? c->rings[ring].reader.inode : 0;
     pthread_mutex_unlock(&c->lock);
@@ -198,7 +208,7 @@ uint64_t tp_correlator_poll(struct tp_correlator *c, int64_t now_ns) {
     uint64_t handled = 0;
     uint32_t input = 0;
     int64_t now = now_ns < 0 ? clock_ns(CLOCK_MONOTONIC) : now_ns;
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     if (c->read_clock)
         read_own_clock(c);
     for (uint32_t i = 0; i < TP_INPUTS; i++)
@@ -213,7 +223,7 @@ uint64_t tp_correlator_poll(struct tp_correlator *c, int64_t now_ns) {
             tp_join_advance(&c->join, now, horizon(c, now), false);
         /* A snapshot may be waiting: between batches everything adds up. */
         pthread_mutex_unlock(&c->lock);
-        pthread_mutex_lock(&c->lock);
+        enter(c);
     }
     check_alive(c, now);
     tp_join_advance(&c->join, now, horizon(c, now), false);
@@ -223,14 +233,14 @@ uint64_t tp_correlator_poll(struct tp_correlator *c, int64_t now_ns) {
 
 void tp_correlator_flush(struct tp_correlator *c, int64_t now_ns) {
     int64_t now = now_ns < 0 ? clock_ns(CLOCK_MONOTONIC) : now_ns;
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     tp_join_advance(&c->join, now, now, true);
     pthread_mutex_unlock(&c->lock);
 }
 
 size_t tp_correlator_joined(struct tp_correlator *c, struct tp_joined *out, size_t max) {
     size_t taken = 0;
-    pthread_mutex_lock(&c->lock);
+    enter(c);
     struct tp_join *j = &c->join;
     while (taken < max && j->joined_fetched < j->joined_written)
         out[taken++] = j->joined[j->joined_fetched++ % j->limits.joined];
@@ -238,18 +248,29 @@ size_t tp_correlator_joined(struct tp_correlator *c, struct tp_joined *out, size
     return taken;
 }
 
+/* Into one that is all zero: most of its buckets never hold anything, and the lock is held. */
+static void copy_histogram(struct tp_histogram *out, const struct tp_histogram *h) {
+    memcpy(out, h, offsetof(struct tp_histogram, counts));
+    if (h->max_ns < h->min_ns)
+        return;
+    unsigned first = tp_histogram_slot(h->min_ns);
+    unsigned last = tp_histogram_slot(h->max_ns);
+    memcpy(out->counts + first, h->counts + first, (last - first + 1) * sizeof *h->counts);
+}
+
 static void view_series(const struct tp_join *j, struct tp_correlator_view *out) {
     for (uint32_t label = 0; label < j->label_count; label++) {
         for (uint32_t leg = 0; leg < TP_LEGS; leg++) {
             for (uint32_t source = 0; source < TP_SOURCES; source++) {
-                const struct tp_histogram *h = j->labels[label].histograms[leg][source];
-                if (!h)
+                const struct tp_tail *t = j->labels[label].tails[leg][source];
+                if (!t)
                     continue;
                 struct tp_series *s = &out->series[out->series_count++];
                 s->label = label;
                 s->leg = leg;
                 s->source = source;
-                s->histogram = *h;
+                copy_histogram(&s->histogram, &t->histogram);
+                memcpy(s->exemplars, t->kept, sizeof s->exemplars);
             }
         }
     }
@@ -269,21 +290,37 @@ static void view_ring(const struct tp_correlator *c, uint32_t ring, struct tp_ri
         out->counters[counter] = tp_ring_counter(reader, (enum tp_counter)counter);
 }
 
-int tp_correlator_view(struct tp_correlator *c, struct tp_correlator_view *out) {
-    struct tp_join *j = &c->join;
+/* Memory for what there is now. It is taken before the lock: zeroing it takes longer than filling it. */
+static int view_room(struct tp_correlator_view *out, uint32_t labels, uint32_t series) {
     memset(out, 0, sizeof *out);
-    pthread_mutex_lock(&c->lock);
-    out->labels = calloc(j->label_count, sizeof *out->labels);
-    out->series = calloc(j->series ? j->series : 1, sizeof *out->series);
+    out->labels = calloc(labels, sizeof *out->labels);
+    out->series = calloc(series ? series : 1, sizeof *out->series);
     out->rings = calloc(TP_INPUTS, sizeof *out->rings);
     out->clocks = calloc(TP_TIMELINE_CLOCKS, sizeof *out->clocks);
-    if (!out->labels || !out->series || !out->rings || !out->clocks) {
+    if (out->labels && out->series && out->rings && out->clocks)
+        return 0;
+    tp_correlator_view_free(out);
+    return -ENOMEM;
+}
+
+int tp_correlator_view(struct tp_correlator *c, struct tp_correlator_view *out) {
+    struct tp_join *j = &c->join;
+    uint32_t labels, series;
+    enter(c);
+    for (;;) {
+        labels = j->label_count;
+        series = j->series;
         pthread_mutex_unlock(&c->lock);
+        int error = view_room(out, labels, series);
+        if (error)
+            return error;
+        enter(c);
+        if (j->label_count == labels && j->series == series)
+            break;
         tp_correlator_view_free(out);
-        return -ENOMEM;
     }
-    memcpy(out->labels, j->labels, j->label_count * sizeof *out->labels);
-    out->label_count = j->label_count;
+    memcpy(out->labels, j->labels, labels * sizeof *out->labels);
+    out->label_count = labels;
     view_series(j, out);
     for (uint32_t i = 0; i < TP_INPUTS; i++) {
         if (c->rings[i].attached)

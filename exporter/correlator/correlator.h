@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "exporter/correlator/tail.h"
 #include "tickpath/event.h"
 #include "tickpath/histogram.h"
 
@@ -142,7 +143,7 @@ struct tp_label {
     uint64_t reordered;     /* whose own segment came after bytes behind it */
     uint64_t merged;        /* whose own segment came in a merged frame */
     uint64_t ordinal_gaps;  /* messages that the connection counted and whose record never came */
-    struct tp_histogram *histograms[TP_LEGS][TP_SOURCES]; /* NULL until first used */
+    struct tp_tail *tails[TP_LEGS][TP_SOURCES]; /* NULL until first used */
 };
 
 /* What happened to the correlator itself. */
@@ -215,11 +216,12 @@ struct tp_series {
     uint32_t leg;
     uint32_t source;
     struct tp_histogram histogram;
+    struct tp_exemplar exemplars[TP_EXEMPLARS];
 };
 
 /* Everything at one moment between two batches. Free with tp_correlator_view_free. */
 struct tp_correlator_view {
-    struct tp_label *labels; /* their histograms' pointers are not to be followed */
+    struct tp_label *labels; /* their tails' pointers are not to be followed */
     struct tp_series *series;
     struct tp_ring_state *rings;
     struct tp_clock_state *clocks;

@@ -15,12 +15,17 @@ from tickpath.errors import RingError
 from tickpath.event import Clock, Counter, Source, Tier
 from tickpath.exporter.correlator._correlator import CorrelatorCore
 from tickpath.exporter.correlator.joined import HOPS, JOINED, PARTS, Leg, Match, Reason
-from tickpath.exporter.snapshot import ClockState, RingState, Series, SeriesKind, Snapshot
+from tickpath.exporter.snapshot import ClockState, Exemplar, Polls, RingState, Series, SeriesKind, Snapshot
 from tickpath.histogram import Histogram
 
 if TYPE_CHECKING:
     from tickpath.exporter.correlator._correlator import ClockView, LabelView, RingView
 
+# A ring holds 65,536 records by default: at a pause of 2 ms it would take 33 M records a second to lap this reader.
+BUSY_PAUSE_NS = 1_000_000
+IDLE_PAUSE_NS = 2_000_000
+# A drain that brought this much was not the last: go on without a pause.
+BEHIND_RECORDS = 8192
 _UNKNOWN_NS = (1 << 63) - 1
 _COUNTERS = {counter.value: counter.name.lower() for counter in Counter}
 
@@ -93,6 +98,19 @@ class Correlator:
         """Drain all rings once and finish what need not wait; return the records handled. Lets go of the GIL."""
         return self._core.poll(-1 if now_ns is None else now_ns)
 
+    def start(self) -> None:
+        """Poll from a thread of its own, which no interpreter holds up, until stop(). Raises OSError: no thread."""
+        self._core.start(BUSY_PAUSE_NS, IDLE_PAUSE_NS, BEHIND_RECORDS)
+
+    def stop(self) -> None:
+        """End that thread, once its poll is done. Nothing when there is none."""
+        self._core.stop()
+
+    def polls(self) -> Polls | None:
+        """Return what that thread did; None while there is none."""
+        found = self._core.polls()
+        return None if found is None else Polls(*found)
+
     def flush(self, now_ns: int | None = None) -> None:
         """Finish everything that still waits."""
         self._core.flush(-1 if now_ns is None else now_ns)
@@ -119,7 +137,7 @@ class Correlator:
         labels, series, rings, clocks, totals = self._core.view()
         used = [label for label in labels if label["messages"]]
         return Snapshot(
-            series=tuple(_series(labels[label], Leg(leg), Source(source), h) for label, leg, source, h in series),
+            series=tuple(_series(labels[label], Leg(leg), Source(source), h, e) for label, leg, source, h, e in series),
             messages=MappingProxyType({_key(label): label["messages"] for label in used}),
             matched=MappingProxyType(
                 {
@@ -156,6 +174,7 @@ class Correlator:
             rings=tuple(_ring(ring) for ring in rings),
             clocks=tuple(_clocks(clocks)),
             pending=totals["pending"],
+            records=totals["records"],
             evicted=MappingProxyType(
                 {
                     "connection": totals["connections_evicted"],
@@ -183,7 +202,9 @@ def _source(source: Source) -> str:
     return "" if source is Source.NONE else source.name.lower()
 
 
-def _series(label: LabelView, leg: Leg, source: Source, histogram: Histogram) -> Series:
+def _series(
+    label: LabelView, leg: Leg, source: Source, histogram: Histogram, exemplars: list[tuple[int, int, int, int]]
+) -> Series:
     kind = SeriesKind.HOP if leg in HOPS else SeriesKind.PART if leg in PARTS else SeriesKind.SPAN
     return Series(
         kind=kind,
@@ -193,6 +214,7 @@ def _series(label: LabelView, leg: Leg, source: Source, histogram: Histogram) ->
         feed=label["feed"],
         source=_source(source),
         histogram=histogram,
+        exemplars=tuple(Exemplar(value, time, label["feed"], cookie, ordinal) for value, time, cookie, ordinal in exemplars),
     )
 
 

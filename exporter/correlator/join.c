@@ -37,7 +37,7 @@ void tp_join_free(struct tp_join *j) {
     for (uint32_t i = 0; i < j->label_count; i++) {
         for (int leg = 0; leg < TP_LEGS; leg++) {
             for (int source = 0; source < TP_SOURCES; source++)
-                free(j->labels[i].histograms[leg][source]);
+                free(j->labels[i].tails[leg][source]);
         }
     }
     free(j->labels);

@@ -182,5 +182,5 @@ def families(observation: Observation) -> Iterator[Metric]:
     yield from _messages(observation.snapshot)
     yield from _rings(observation)
     yield from _clocks(observation.snapshot)
-    yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.records)])
+    yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])
     yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})

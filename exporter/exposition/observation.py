@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tickpath.exporter.snapshot import Snapshot
+from tickpath.exporter.snapshot import Polls, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Observation:
 
     `lost` and `skipped` are records per ring name since the exporter started, rings that were replaced or removed
     included. `skipped` counts from where the predecessor of this reader stopped. `unreadable` holds, per ring name, why
-    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone. `records`
-    counts what was read from all rings.
+    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone. `started_ns`
+    is when this exporter began to count (since 1970). `polls` is what its thread did; None: there is none.
     """
 
     snapshot: Snapshot
@@ -24,4 +24,5 @@ class Observation:
     skipped: Mapping[str, int]
     unreadable: Mapping[str, str]
     unreadable_total: int
-    records: int
+    started_ns: int
+    polls: Polls | None = None

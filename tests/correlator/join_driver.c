@@ -252,7 +252,7 @@ static int cost(uint64_t messages) {
     }
     const struct tp_label *l = &j.labels[1];
     must(l->messages > 0 && l->matched[TP_TIER_A][TP_METHOD_OFFSET][TP_SOURCE_SW] == l->messages, "all by offset");
-    must(tp_histogram_count(l->histograms[TP_LEG_STACK][TP_SOURCE_SW]) == l->messages, "all legs");
+    must(tp_histogram_count(&l->tails[TP_LEG_STACK][TP_SOURCE_SW]->histogram) == l->messages, "all legs");
     printf("{\"messages\": %llu, \"ns_per_message\": %.1f}\n", (unsigned long long)l->messages,
            spent / (double)l->messages * 1e9);
     tp_join_free(&j);

@@ -14,6 +14,8 @@ import pytest
 
 from exporter_fakes import FakeCorrelator
 from tickpath.event import RECORD, Counter, Kind
+from tickpath.exporter.correlator import Correlator
+from tickpath.exporter.correlator.correlator import BUSY_PAUSE_NS
 from tickpath.exporter.cursors import CursorFile
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.page import MetricsPage
@@ -47,7 +49,7 @@ class Running:
         return {ring.name: ring.alive for ring in self.service.observe().snapshot.rings}
 
     def read(self) -> int:
-        return self.service.observe().records
+        return self.service.observe().snapshot.records
 
 
 @pytest.fixture
@@ -144,8 +146,8 @@ def test_a_bad_file_is_named_once_and_the_others_go_on(
     with RingWriter(tmp_path, "feed-a", "feed", capacity=64):
         until(lambda: exporter.read() == 1)
         until(lambda: bool(exporter.service.observe().unreadable))
-        polls = exporter.correlator.polls
-        until(lambda: exporter.correlator.polls > polls + 300)  # more than one scan
+        polls = exporter.correlator.polled
+        until(lambda: exporter.correlator.polled > polls + 300)  # more than one scan
         observed = exporter.service.observe()
         assert list(observed.unreadable) == ["bad"]
         assert observed.unreadable_total == 1
@@ -202,12 +204,18 @@ def test_a_directory_that_vanishes_is_not_ready_until_it_is_back(tmp_path: Path)
         service.stop()
 
 
-def test_a_poll_that_fails_is_said_and_figures_stay(running: Callable[[], Running]) -> None:
+def test_a_look_for_rings_that_fails_is_said_and_what_is_attached_is_still_read(
+    tmp_path: Path, running: Callable[[], Running]
+) -> None:
     exporter = running()
-    exporter.correlator.error = RuntimeError("broken")
-    until(lambda: exporter.service.failure() is not None)
-    assert "broken" in (exporter.service.not_ready() or "")
-    assert exporter.service.observe().records == 0
+    with RingWriter(tmp_path, "feed-a", "feed", capacity=64) as writer:
+        until(lambda: exporter.read() == 1)
+        exporter.correlator.error = RuntimeError("broken")
+        RingWriter(tmp_path, "feed-b", "feed", capacity=64).close()
+        until(lambda: exporter.service.failure() is not None)
+        assert "broken" in (exporter.service.not_ready() or "")
+        writer.write(records(10))
+        until(lambda: exporter.read() == 11)
 
 
 def test_counters_of_producers_are_shown_by_ring(tmp_path: Path, running: Callable[[], Running]) -> None:
@@ -217,13 +225,30 @@ def test_counters_of_producers_are_shown_by_ring(tmp_path: Path, running: Callab
     assert b'tickpath_feed_gaps_total{ring="feed-a"} 4.0\n' in page
 
 
-def test_idle_polling_is_not_busy(tmp_path: Path, running: Callable[[], Running]) -> None:
-    exporter = running()
-    before = exporter.correlator.polls
-    start = time.monotonic()
-    until(lambda: exporter.correlator.polls > before + 50)
-    # Never faster than the shortest pause, however fast the machine.
-    assert (exporter.correlator.polls - before) / (time.monotonic() - start) < 1100
+def test_idle_polling_is_not_busy(tmp_path: Path) -> None:
+    service = Service(Correlator(), tmp_path, CursorFile(tmp_path / "exporter.cursors"))
+    service.start()
+    try:
+        until(lambda: bool((polls := service.observe().polls) and polls.intervals.count > 50))
+        polls = service.observe().polls
+        assert polls
+        # Never faster than the shortest pause, however fast the machine.
+        assert (polls.intervals.min_ns or 0) >= BUSY_PAUSE_NS
+        assert service.not_ready() is None
+    finally:
+        service.stop()
+    assert service.observe().polls is None
+
+
+def test_what_stalls_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(Correlator(), tmp_path, CursorFile(tmp_path / "exporter.cursors"))
+    service.start()
+    try:
+        until(lambda: bool((polls := service.observe().polls) and polls.last_ns))
+        monkeypatch.setattr("tickpath.exporter.service.STALLED_SECONDS", -1.0)
+        assert "have not been read for" in (service.not_ready() or "")
+    finally:
+        service.stop()
 
 
 def test_scrapes_and_polls_at_the_same_time_agree(tmp_path: Path, running: Callable[[], Running]) -> None:
