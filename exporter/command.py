@@ -18,6 +18,7 @@ from tickpath.exporter.web.application import Application
 from tickpath.exporter.web.server import Server
 from tickpath.ring import make_directory
 
+
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_common_flags(parser)
     config.add_flags(parser, ExporterConfig)

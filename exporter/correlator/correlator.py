@@ -214,7 +214,9 @@ def _series(
         feed=label["feed"],
         source=_source(source),
         histogram=histogram,
-        exemplars=tuple(Exemplar(value, time, label["feed"], cookie, ordinal) for value, time, cookie, ordinal in exemplars),
+        exemplars=tuple(
+            Exemplar(value, time, label["feed"], cookie, ordinal) for value, time, cookie, ordinal in exemplars
+        ),
     )
 
 

@@ -48,6 +48,9 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 
+COUNTED_ELSEWHERE = frozenset(f"tickpath_{name}" for name, *_ in _PRODUCER_COUNTERS)
+"""Counters that producers keep: they did not begin when this exporter did."""
+
 
 def _counter(
     name: str, help_text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]

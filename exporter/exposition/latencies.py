@@ -12,7 +12,8 @@ from prometheus_client.core import HistogramMetricFamily
 from tickpath.exporter.exposition.buckets import BOUNDS, bound_of, split
 from tickpath.exporter.exposition.exemplars import labels_of
 from tickpath.exporter.exposition.label import label
-from tickpath.exporter.snapshot import Exemplar, Series, SeriesKind
+from tickpath.exporter.exposition.observation import Observation
+from tickpath.exporter.snapshot import Exemplar, SeriesKind
 from tickpath.histogram import Histogram
 
 UNIT = "seconds"
@@ -49,8 +50,8 @@ class LatencyFamily:
         self.series[encoded] = Latency(both, before.exemplars + one.exemplars)
 
 
-def latencies(series: tuple[Series, ...]) -> list[LatencyFamily]:
-    """Hops, parts and spans of a snapshot."""
+def latencies(observation: Observation) -> list[LatencyFamily]:
+    """Hops, parts and spans, and how often rings were looked at."""
     hop = LatencyFamily(
         "tickpath_hop_latency_seconds", "Time of one hop per message.", ("hop", "venue", "feed", "source")
     )
@@ -64,14 +65,21 @@ def latencies(series: tuple[Series, ...]) -> list[LatencyFamily]:
         "Time of a span of several hops per message.",
         ("span", "venue", "feed", "source"),
     )
-    for one in series:
+    polls = LatencyFamily(
+        "tickpath_exporter_poll_interval_seconds",
+        "Time from the beginning of one look at the rings to that of the next.",
+        (),
+    )
+    for one in observation.snapshot.series:
         latency = Latency(one.histogram, one.exemplars)
         if one.kind is SeriesKind.PART:
             part.add((one.name, one.part, one.venue, one.feed, one.source), latency)
         else:
             family = hop if one.kind is SeriesKind.HOP else span
             family.add((one.name, one.venue, one.feed, one.source), latency)
-    return [hop, part, span]
+    if observation.polls:
+        polls.add((), Latency(observation.polls.intervals))
+    return [hop, part, span, polls]
 
 
 def classic(families: list[LatencyFamily]) -> Iterator[HistogramMetricFamily]:

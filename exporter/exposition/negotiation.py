@@ -11,6 +11,7 @@ from enum import Enum
 class Format(Enum):
     """An exposition format that is served; the value is its content type."""
 
+    PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -29,6 +30,9 @@ _OFFERED = (
     (Format.TEXT, "text/plain", "0.0.4"),
     (Format.OPENMETRICS, "application/openmetrics-text", "1.0.0"),
 )
+# Asked for by these alone, as Prometheus does: to `*/*` a page that no person can read would be a surprise.
+_PROTOBUF = "application/vnd.google.protobuf"
+_PROTOBUF_PARAMETERS = {"proto": "io.prometheus.client.metricfamily", "encoding": "delimited"}
 
 
 def _weight(text: str) -> float:
@@ -66,6 +70,12 @@ def _specificity(asked: _Range, media: str, version: str) -> int:
     return 1 if asked.name == "*/*" else 0
 
 
+def _is_protobuf(asked: _Range) -> bool:
+    return asked.name == _PROTOBUF and all(
+        asked.parameters.get(name) == value for name, value in _PROTOBUF_PARAMETERS.items()
+    )
+
+
 def choose_format(accept: str | None) -> Format:
     """The format of the answer to a request with this Accept header.
 
@@ -75,8 +85,10 @@ def choose_format(accept: str | None) -> Format:
     best = (0.0, 0)
     chosen = Format.TEXT
     ranges = _ranges(accept or "")
-    for offered, media, version in _OFFERED:
-        matches = [(s, r.weight) for r in ranges if (s := _specificity(r, media, version))]
+    for offered, matches in (
+        *((o, [(s, r.weight) for r in ranges if (s := _specificity(r, m, v))]) for o, m, v in _OFFERED),
+        (Format.PROTOBUF, [(4, r.weight) for r in ranges if _is_protobuf(r)]),
+    ):
         if not matches:
             continue
         closest = max(s for s, _ in matches)

@@ -10,6 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from tickpath.exporter.exposition import protobuf
 from tickpath.exporter.exposition.families import families
 from tickpath.exporter.exposition.latencies import classic, latencies
 from tickpath.exporter.exposition.negotiation import Format
@@ -29,7 +30,7 @@ class _TextCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Latencies first, in the order in which docs/metrics.md lists them."""
         observation = self._observe()
-        yield from classic(latencies(observation.snapshot.series))
+        yield from classic(latencies(observation))
         yield from families(observation)
 
 
@@ -37,12 +38,15 @@ class MetricsPage:
     """Renders the observation that `observe` returns, and the process's own metrics."""
 
     def __init__(self, observe: Callable[[], Observation]) -> None:
+        self._observe = observe
         self._registry = CollectorRegistry()
         self._registry.register(_TextCollector(observe))
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=self._registry)
 
     def render(self, chosen: Format) -> bytes:
         """The page in that format, not compressed."""
+        if chosen is Format.PROTOBUF:
+            return protobuf.render(self._observe(), self._process.collect())
         if chosen is Format.OPENMETRICS:
             rendered: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call] # ships no types
             return rendered

@@ -52,7 +52,7 @@ def only(snapshot_series: Iterable[object]) -> Observation:
     return observation(made)
 
 
-@pytest.mark.parametrize("chosen", Format)
+@pytest.mark.parametrize("chosen", PARSERS)
 def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     found = samples(observation(), chosen)
     feed = {"venue": VENUE, "feed": FEED}
@@ -89,7 +89,7 @@ def test_an_unknown_clock_bound_is_infinite_not_zero() -> None:
     assert found[key("tickpath_clock_uncertainty_seconds", clock="phc0")] == math.inf
 
 
-@pytest.mark.parametrize("chosen", Format)
+@pytest.mark.parametrize("chosen", PARSERS)
 def test_the_process_and_the_build_are_there(chosen: Format) -> None:
     found = samples(observation(), chosen)
     assert [labels for name, labels in found if name == "tickpath_build_info"]
@@ -147,7 +147,7 @@ def test_negatives_of_parts_and_spans_are_told_apart_from_hops() -> None:
 HOSTILE = ['a"b', "back\\slash", "new\nline", "cr\rlf", "nul\0", "\x1b[31mred", "é✓𝄞", "\udcff\udc80", "a,b}", " ", "{"]
 
 
-@pytest.mark.parametrize("chosen", Format)
+@pytest.mark.parametrize("chosen", PARSERS)
 def test_hostile_names_come_back_as_they_are(chosen: Format) -> None:
     found = samples(observation(full_snapshot(tuple(HOSTILE))), chosen)
     seen = {value for name, labels in found if name == "tickpath_messages_total" for k, value in labels if k == "feed"}
@@ -164,7 +164,7 @@ def test_names_that_encode_alike_are_one_series() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=4, unique=True))
 def test_no_name_breaks_the_page(feeds: list[str]) -> None:
-    for chosen in Format:
+    for chosen in PARSERS:
         samples(observation(full_snapshot(tuple(feeds))), chosen)
 
 

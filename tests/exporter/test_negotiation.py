@@ -11,9 +11,16 @@ from tickpath.exporter.exposition.negotiation import Format, accepts_gzip, choos
 
 TEXT = Format.TEXT
 OPENMETRICS = Format.OPENMETRICS
+PROTOBUF = Format.PROTOBUF
+PROTOBUF_TYPE = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily"
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_2_NATIVE = (
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,"
+    "application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
     "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
 PROMETHEUS_3 = (
@@ -42,7 +49,18 @@ PROMETHEUS_3 = (
         ("application/openmetrics-text;version=2.0.0", TEXT),
         ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;q=0.5", OPENMETRICS),
         (PROMETHEUS_2, OPENMETRICS),
-        (PROMETHEUS_3, OPENMETRICS),
+        (PROMETHEUS_3, PROTOBUF),
+        (PROMETHEUS_2_NATIVE, PROTOBUF),
+        (f"{PROTOBUF_TYPE};encoding=delimited", PROTOBUF),
+        (f"{PROTOBUF_TYPE};encoding=delimited".lower(), PROTOBUF),
+        (f'{PROTOBUF_TYPE}; encoding="delimited"; q=0.1', PROTOBUF),
+        (f"{PROTOBUF_TYPE};encoding=delimited;q=0.4,application/openmetrics-text;q=0.5", OPENMETRICS),
+        (f"{PROTOBUF_TYPE};encoding=delimited;q=0,*/*", TEXT),
+        (f"{PROTOBUF_TYPE};encoding=text", TEXT),
+        (f"{PROTOBUF_TYPE};encoding=compact-text,application/openmetrics-text;q=0.1", OPENMETRICS),
+        (PROTOBUF_TYPE, TEXT),
+        ("application/vnd.google.protobuf", TEXT),
+        ("application/vnd.google.protobuf;proto=other.Family;encoding=delimited", TEXT),
         ("application/openmetrics-text;q=0.4,text/plain;q=0.5", TEXT),
         ("text/plain;q=0.4,application/openmetrics-text;q=0.5", OPENMETRICS),
         ("application/openmetrics-text;q=0,*/*", TEXT),
