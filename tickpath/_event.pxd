@@ -91,6 +91,7 @@ cdef extern from "tickpath/event.h" nogil:
 
     enum tp_row_flag:
         TP_ROW_HAS_IRS
+        TP_ROW_PROBE
 
     enum tp_counter:
         TP_COUNT_MESSAGES
@@ -111,6 +112,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_INTERFACE_LOST
         TP_COUNT_EVENTS_LOST
         TP_COUNT_UNSUPPORTED_TRANSPORT
+        TP_COUNT_NO_COOKIE
 
     struct tp_message:
         int64_t exchange_ns

@@ -200,6 +200,7 @@ enum tp_transport {
 
 enum tp_row_flag {
     TP_ROW_HAS_IRS = 0x01, /* irs is known */
+    TP_ROW_PROBE = 0x02,   /* no connection: how the probe named in `feed` sees, `stream` is HOOK=MODE words */
 };
 
 #define TP_VENUE_BYTES 16
@@ -251,6 +252,7 @@ enum tp_counter {
     TP_COUNT_EVENTS_LOST = 16,           /* kernel: what was seen and could not be handed on; its intervals are gaps */
     TP_COUNT_UNSUPPORTED_TRANSPORT = 17, /* kernel: connections whose bytes cannot be told by sequence numbers (kTLS,
                                             MPTCP, urgent data, repaired) */
+    TP_COUNT_NO_COOKIE = 20, /* kernel: events of sockets that nothing can name yet, as kprobes find them; not told */
     TP_COUNTERS = 64,
 };
 

@@ -158,6 +158,7 @@ class RowFlag(IntFlag):
     """`flags` of a row."""
 
     HAS_IRS = _event.ROW_FLAG["HAS_IRS"]
+    PROBE = _event.ROW_FLAG["PROBE"]
 
 
 class Counter(IntEnum):
@@ -181,3 +182,4 @@ class Counter(IntEnum):
     INTERFACE_LOST = _event.COUNTER["INTERFACE_LOST"]
     EVENTS_LOST = _event.COUNTER["EVENTS_LOST"]
     UNSUPPORTED_TRANSPORT = _event.COUNTER["UNSUPPORTED_TRANSPORT"]
+    NO_COOKIE = _event.COUNTER["NO_COOKIE"]

@@ -5,18 +5,44 @@ from pathlib import Path
 from tickpath.ring import RingWriter
 from tickpath.selector import Selector
 
+MODES: tuple[str, ...]
+"""Ways to attach, best first; "none" is not one."""
+
 class Tracer:
     """The BPF programs in the kernel. Made anywhere, used by one thread; gone with this object, or this process.
 
-    Raises OSError: ENOENT (no BTF), EOPNOTSUPP (a tracepoint is missing), EPERM, and others of a failed call.
+    They run from the start, and their records wait in the buffer.
+
+    Raises OSError: ENOENT (no BTF), EOPNOTSUPP (a hook is missing), EPERM, and others of a failed call.
     """
 
-    def __init__(self, object_file: Path, selectors: Sequence[Selector], *, cgroup: int, buffer_bytes: int) -> None:
-        """No selectors: any peer. `cgroup`: id, 0 for any. `buffer_bytes`: a power of two, of whole pages."""
-    def attach(self) -> None:
-        """Let the programs run; their records wait in the buffer. Raises OSError."""
+    def __init__(
+        self,
+        typed: Path,
+        kprobe: Path,
+        selectors: Sequence[Selector],
+        *,
+        cgroup: int,
+        pids: Sequence[int],
+        buffer_bytes: int,
+        only: str | None,
+        btf: Path | None,
+    ) -> None:
+        """The two object files. No selectors: any peer. `cgroup`: id, 0 for any. No pids: anybody's.
+
+        `buffer_bytes`: a power of two, of whole pages. `only`: the one mode that may be used; None: the best.
+        `btf`: the kernel's types where it publishes none.
+        """
+    @property
+    def modes(self) -> dict[str, str]:
+        """How each hook is attached: one of MODES, or "none"."""
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why the best way of a hook could not be had, one line; of those where it could not."""
+    def claim(self, socket_fd: int) -> None:
+        """Make a socket, open here too, one of a wanted process's. Raises OSError."""
     def write_to(self, ring: RingWriter, *, rows: int) -> None:
-        """Give it its ring, once; it stays the caller's. `rows`: how many it has."""
+        """Give it its ring, once; it stays the caller's. `rows`: for connections, one less than it has."""
     def run(self, stop_fd: int, interval_ms: int) -> int:
         """Fetch records without the GIL until `stop_fd` is readable, detach, fetch the rest. 0, or an errno."""
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ import socket
 
 cdef extern from "probes/kernel/kernel.h" nogil:
     enum:
+        TP_KERNEL_PIDS
         TP_KERNEL_SELECTORS
 
     struct tp_kernel_selector:
@@ -23,45 +24,109 @@ cdef extern from "probes/kernel/kernel.h" nogil:
     struct tp_kernel_config:
         uint64_t cgroup
         uint32_t selectors
+        uint32_t pids
         tp_kernel_selector selector[TP_KERNEL_SELECTORS]
+        uint32_t pid[TP_KERNEL_PIDS]
+
+
+cdef extern from "probes/kernel/rungs.h" nogil:
+    enum:
+        TP_HOOKS
+        TP_HOOKS_ALL
+        TP_MODES
+
+    enum tp_hook:
+        pass
+
+    enum tp_mode:
+        TP_MODE_NONE
+
+    struct tp_attached:
+        tp_mode mode
+        char why[256]
+
+    struct tp_rungs:
+        tp_attached hooks[TP_HOOKS]
+
+    struct tp_rungs_wanted:
+        const char *typed_path
+        const char *kprobe_path
+        const char *btf_path
+        tp_kernel_config config
+        uint32_t buffer_bytes
+        uint32_t hooks
+        tp_mode only
+
+    const char *tp_hook_name(tp_hook hook)
+    const char *tp_mode_name(tp_mode mode)
+    int tp_rungs_claim(const tp_rungs *rungs, int socket_fd)
 
 
 cdef extern from "probes/kernel/tracer.h" nogil:
     struct tp_tracer:
-        void *object
-        tp_ring_writer *ring
+        tp_rungs rungs
+        void *events
 
-    int tp_tracer_load(tp_tracer *tracer, const char *path, const tp_kernel_config *config, uint32_t buffer_bytes,
-                       char *why, size_t why_bytes)
-    int tp_tracer_attach(tp_tracer *tracer, char *why, size_t why_bytes)
+    int tp_tracer_open(tp_tracer *tracer, const tp_rungs_wanted *wanted, char *why, size_t why_bytes)
     int tp_tracer_write_to(tp_tracer *tracer, tp_ring_writer *ring, uint32_t rows)
     int tp_tracer_run(tp_tracer *tracer, int stop_fd, int interval_ms)
     void tp_tracer_close(tp_tracer *tracer)
+
+
+_MODES = {tp_mode_name(<tp_mode>mode).decode(): mode for mode in range(TP_MODES)}
+MODES = tuple(_MODES)
 
 
 cdef class Tracer:
     cdef RingWriter ring
     cdef tp_tracer tracer
 
-    def __cinit__(self, object_file, selectors, *, uint64_t cgroup, uint32_t buffer_bytes):
+    def __cinit__(self, typed, kprobe, selectors, *, uint64_t cgroup, pids, uint32_t buffer_bytes, only, btf):
         cdef char why[256]
         cdef int error
-        cdef bytes path = os.fsencode(object_file)
-        cdef tp_kernel_config config = _config(selectors, cgroup)
-        error = tp_tracer_load(&self.tracer, path, &config, buffer_bytes, why, sizeof(why))
+        cdef bytes typed_path = os.fsencode(typed), kprobe_path = os.fsencode(kprobe), btf_path
+        cdef tp_rungs_wanted wanted
+        memset(&wanted, 0, sizeof(wanted))
+        wanted.typed_path = typed_path
+        wanted.kprobe_path = kprobe_path
+        if btf is not None:
+            btf_path = os.fsencode(btf)
+            wanted.btf_path = btf_path
+        wanted.config = _config(selectors, cgroup, pids)
+        wanted.buffer_bytes = buffer_bytes
+        wanted.hooks = TP_HOOKS_ALL
+        wanted.only = TP_MODE_NONE if only is None else <tp_mode><int>_MODES[only]
+        with nogil:
+            error = tp_tracer_open(&self.tracer, &wanted, why, sizeof(why))
         if error:
             raise OSError(-error, why.decode("utf-8", "replace"))
 
     def __dealloc__(self):
         tp_tracer_close(&self.tracer)
 
-    def attach(self):
-        cdef char why[256]
+    @property
+    def modes(self):
+        self._check_open()
+        return {
+            tp_hook_name(<tp_hook>hook).decode(): tp_mode_name(self.tracer.rungs.hooks[hook].mode).decode()
+            for hook in range(TP_HOOKS)
+        }
+
+    @property
+    def refusals(self):
+        self._check_open()
+        found = {
+            tp_hook_name(<tp_hook>hook).decode(): self.tracer.rungs.hooks[hook].why.decode("utf-8", "replace")
+            for hook in range(TP_HOOKS)
+        }
+        return {hook: why for hook, why in found.items() if why}
+
+    def claim(self, int socket_fd):
         cdef int error
         self._check_open()
-        error = tp_tracer_attach(&self.tracer, why, sizeof(why))
+        error = tp_rungs_claim(&self.tracer.rungs, socket_fd)
         if error:
-            raise OSError(-error, why.decode("utf-8", "replace"))
+            raise OSError(-error, os.strerror(-error))
 
     def write_to(self, RingWriter ring not None, *, uint32_t rows):
         cdef int error
@@ -86,18 +151,23 @@ cdef class Tracer:
         tp_tracer_close(&self.tracer)
 
     def _check_open(self):
-        if self.tracer.object == NULL:
+        if self.tracer.events == NULL:
             raise ValueError("the tracer is closed")
 
 
-cdef tp_kernel_config _config(selectors, uint64_t cgroup) except *:
+cdef tp_kernel_config _config(selectors, uint64_t cgroup, pids) except *:
     cdef tp_kernel_config config
     cdef Py_ssize_t i
     cdef bytes remote
     memset(&config, 0, sizeof(config))
     if len(selectors) > TP_KERNEL_SELECTORS:
         raise ValueError(f"at most {TP_KERNEL_SELECTORS} selectors")
+    if len(pids) > TP_KERNEL_PIDS:
+        raise ValueError(f"at most {TP_KERNEL_PIDS} processes")
     config.cgroup = cgroup
+    config.pids = <uint32_t>len(pids)
+    for i, pid in enumerate(pids):
+        config.pid[i] = pid
     config.selectors = <uint32_t>len(selectors)
     for i, selector in enumerate(selectors):
         config.selector[i].port = socket.htons(selector.port)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,7 +23,18 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = []
     cgroup: Annotated[
         Path | None,
-        Meta(description="folder of a version 2 cgroup: watch only sockets made in it, not in those below it"),
+        Meta(description="folder of a version 2 cgroup: watch only sockets made in it or below it"),
+    ] = None
+    pid: Annotated[
+        list[Annotated[int, Meta(ge=1, le=4194304)]],
+        Meta(description="process, as the host counts them: watch only sockets that it connects or reads"),
+    ] = []
+    rung: Annotated[
+        Literal["auto", "tp_btf", "fentry", "kprobe"],
+        Meta(description="way to attach; auto: of each hook the best that this kernel lets us have"),
+    ] = "auto"
+    btf: Annotated[
+        Path | None, Meta(description="file with the types of this kernel, where it publishes none (kprobes only)")
     ] = None
     name: Annotated[
         str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="of the ring; two probes at once need two names")
@@ -36,4 +47,4 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=4096, le=1 << 30, description="kernel memory for records not yet fetched, a power of two")
     ] = 1 << 22
     capacity: Annotated[int, Meta(ge=16, le=1 << 26, description="records in the ring, a power of two")] = 1 << 16
-    rows: Annotated[int, Meta(ge=1, le=65535, description="connections known at a time")] = 1024
+    rows: Annotated[int, Meta(ge=1, le=65534, description="connections known at a time")] = 1024

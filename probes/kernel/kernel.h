@@ -13,6 +13,7 @@
 #include "tickpath/event.h"
 
 #define TP_KERNEL_SELECTORS 16
+#define TP_KERNEL_PIDS 16
 
 /* Sockets with this peer. */
 struct tp_kernel_selector {
@@ -23,10 +24,25 @@ struct tp_kernel_selector {
 };
 
 struct tp_kernel_config {
-    uint64_t cgroup; /* id of the version 2 cgroup that made the socket; 0: any */
+    uint64_t cgroup; /* id of a version 2 cgroup: the socket was made in it or below; 0: anywhere */
     uint32_t selectors;
-    uint32_t reserved;
+    uint32_t pids;
     struct tp_kernel_selector selector[TP_KERNEL_SELECTORS]; /* none: any peer */
+    uint32_t pid[TP_KERNEL_PIDS];                            /* none: anybody's; in the initial pid namespace */
+    uint8_t asked;                                           /* the hooks of tcp_recvmsg are there */
+    uint8_t reserved[7];
+};
+
+/* What is kept of a socket: where the next interval of each kind begins. Moved on whether or not the event could be
+ * handed on, so that a lost one is a gap and never makes the next one's time that of older bytes. */
+struct tp_kernel_progress {
+    uint64_t readable;
+    uint64_t copied;
+    uint64_t cookie; /* 0: nothing is kept yet but `claimed` */
+    uint8_t announced;
+    uint8_t unsupported;
+    uint8_t claimed; /* one of the wanted processes uses it */
+    uint8_t reserved[5];
 };
 
 struct tp_kernel_opened {
@@ -43,7 +59,8 @@ struct tp_kernel_opened {
 enum tp_kernel_counter {
     TP_KERNEL_LOST = 0,        /* records for which the buffer had no room, and sockets without storage */
     TP_KERNEL_UNSUPPORTED = 1, /* selected sockets whose bytes cannot be told by sequence numbers */
-    TP_KERNEL_COUNTERS = 2,
+    TP_KERNEL_NO_COOKIE = 2,   /* events of selected sockets that have no cookie, and nothing to be known by */
+    TP_KERNEL_COUNTERS = 3,
 };
 
 #endif

@@ -6,23 +6,35 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from tickpath.errors import ConfigError, TickpathError
 from tickpath.event import Counter
 from tickpath.probes.kernel.config import KernelConfig
-from tickpath.probes.kernel.programs import explained, load
+from tickpath.probes.kernel.processes import check, tcp_sockets
+from tickpath.probes.kernel.programs import load
 from tickpath.ring import RingReader, RingWriter
 from tickpath.selector import Selector, selected
 from tickpath.stopping import stop_pipe
 
+if TYPE_CHECKING:
+    from tickpath.probes.kernel._tracer import Tracer
+
 MOST_SELECTORS = 16
+MOST_PIDS = 16
+WITHOUT = {
+    "readable": "no nic_to_kernel, and no kernel_to_user",
+    "copied": "no parts of kernel_to_user",
+    "state": "connections are seen at their first bytes, and their ends not at all",
+}
+"""What is missing where a hook is."""
 
 
 def _selectors(config: KernelConfig) -> list[Selector]:
-    # A cgroup says enough by itself.
-    if config.cgroup is not None and not config.remote and not config.port:
+    # A cgroup says enough by itself, and so does a process.
+    if (config.cgroup is not None or config.pid) and not config.remote and not config.port:
         return []
     selectors, _ = selected(config.remote, config.port)
     if len(selectors) > MOST_SELECTORS:
@@ -44,22 +56,72 @@ def _check_buffer(buffer_bytes: int) -> None:
         raise ConfigError(f"buffer_bytes {buffer_bytes} is not a power of two of {page} or more")
 
 
+def _check_pids(pids: list[int]) -> None:
+    if len(pids) > MOST_PIDS:
+        raise ConfigError(f"{len(pids)} processes are too many: at most {MOST_PIDS}, or a cgroup")
+    check(pids)
+
+
+def _check_btf(btf: Path | None) -> None:
+    if btf is None:
+        return
+    try:
+        with btf.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ConfigError(f"btf {str(btf)!r} cannot be read: {error.strerror}") from None
+    # Types alone, in either byte order, or an ELF file that has them in a section.
+    if magic[:2] not in (b"\x9f\xeb", b"\xeb\x9f") and magic != b"\x7fELF":
+        raise ConfigError(f"btf {str(btf)!r} is no BTF: it wants the file that belongs to kernel {os.uname().release}")
+
+
+def _claim(tracer: Tracer, pid: int) -> None:
+    """Its sockets of now; those to come are claimed in the kernel."""
+    log = structlog.get_logger()
+    try:
+        with tcp_sockets(pid) as held:
+            for one in held:
+                tracer.claim(one.fileno())
+    except OSError as error:
+        log.warning("sockets_not_taken", pid=pid, reason=error.strerror, effect="told of from its next read on")
+
+
+def _tell_modes(tracer: Tracer) -> None:
+    log = structlog.get_logger()
+    missing = [hook for hook, mode in tracer.modes.items() if mode == "none" and hook in WITHOUT]
+    if missing:
+        log.warning(
+            "hooks_missing",
+            **{hook: tracer.refusals.get(hook, "") for hook in missing},
+            effect="; ".join(WITHOUT[hook] for hook in missing),
+        )
+
+
 def run(config: KernelConfig, directory: Path) -> int:
     """Trace until SIGTERM or SIGINT, then 0. TickpathError: it cannot be done here, or failed."""
     _check_buffer(config.buffer_bytes)
+    _check_pids(config.pid)
+    _check_btf(config.btf)
     selectors = _selectors(config)
     log = structlog.get_logger()
     stop_fd, _ = stop_pipe()
-    tracer = load(selectors, cgroup=_cgroup_id(config.cgroup), buffer_bytes=config.buffer_bytes)
+    # Before the ring is there to be seen: from then on events are kept.
+    tracer = load(
+        selectors,
+        cgroup=_cgroup_id(config.cgroup),
+        pids=config.pid,
+        buffer_bytes=config.buffer_bytes,
+        rung=config.rung,
+        btf=config.btf,
+    )
     try:
-        # Before the ring is there to be seen: from then on events are kept.
-        try:
-            tracer.attach()
-        except OSError as error:
-            raise explained(error) from None
-        with RingWriter(directory, config.name, "kernel", capacity=config.capacity, rows=config.rows) as ring:
+        for pid in config.pid:
+            _claim(tracer, pid)
+        # One row more, which tells the modes.
+        with RingWriter(directory, config.name, "kernel", capacity=config.capacity, rows=config.rows + 1) as ring:
             tracer.write_to(ring, rows=config.rows)
-            log.info("ready", ring=str(ring.path), rung="tp_btf")
+            _tell_modes(tracer)
+            log.info("ready", ring=str(ring.path), **tracer.modes)
             error_number = tracer.run(stop_fd, config.interval_ms)
             if error_number == errno.ESTALE:
                 raise TickpathError(f"ring file {ring.path} was cut short under the probe; start it again")
@@ -72,6 +134,7 @@ def run(config: KernelConfig, directory: Path) -> int:
                 records=ring.head,
                 lost=totals[Counter.EVENTS_LOST],
                 unsupported=totals[Counter.UNSUPPORTED_TRANSPORT],
+                no_cookie=totals[Counter.NO_COOKIE],
             )
     finally:
         tracer.close()

@@ -17,7 +17,10 @@ from tickpath.selector import Selector
 if TYPE_CHECKING:
     from tickpath.probes.kernel._tracer import Tracer
 
-OBJECT = Path(__file__).with_name("typed.bpf.o")
+TYPED = Path(__file__).with_name("typed.bpf.o")
+KPROBE = Path(__file__).with_name("kprobe.bpf.o")
+AUTO = "auto"
+"""The rung that stands for the best of each hook."""
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
@@ -34,9 +37,20 @@ class ForbiddenError(UnavailableError, PermissionMissingError):
     """The host could, and this process may not."""
 
 
-def load(selectors: Sequence[Selector], *, cgroup: int, buffer_bytes: int) -> Tracer:
-    """The programs in the kernel, not attached yet. UnavailableError with the remedy; `cgroup` 0: any."""
-    if find_spec("tickpath.probes.kernel._tracer") is None or not OBJECT.exists():
+def load(
+    selectors: Sequence[Selector],
+    *,
+    buffer_bytes: int,
+    cgroup: int = 0,
+    pids: Sequence[int] = (),
+    rung: str = AUTO,
+    btf: Path | None = None,
+) -> Tracer:
+    """The programs at work in the kernel, each hook by the best way or by `rung` alone. UnavailableError.
+
+    `cgroup` 0: any. No `pids`: anybody's sockets. `btf`: the kernel's types where it publishes none.
+    """
+    if find_spec("tickpath.probes.kernel._tracer") is None or not TYPED.exists():
         raise UnavailableError(
             "this installation was built without it",
             "install clang and libbpf-dev (version 1.0 or later) and install tickpath from source",
@@ -45,24 +59,42 @@ def load(selectors: Sequence[Selector], *, cgroup: int, buffer_bytes: int) -> Tr
     from tickpath.probes.kernel._tracer import Tracer  # noqa: PLC0415
 
     try:
-        return Tracer(OBJECT, selectors, cgroup=cgroup, buffer_bytes=buffer_bytes)
+        return Tracer(
+            TYPED,
+            KPROBE,
+            selectors,
+            cgroup=cgroup,
+            pids=pids,
+            buffer_bytes=buffer_bytes,
+            only=None if rung == AUTO else rung,
+            btf=btf,
+        )
     except OSError as error:
-        raise explained(error) from None
+        raise _explained(error, rung) from None
 
 
-def explained(error: OSError) -> UnavailableError:
-    """The error of a load or an attach, for an operator."""
+def _explained(error: OSError, rung: str) -> UnavailableError:
     reason = error.strerror or str(error)
     if error.errno in (errno.EPERM, errno.EACCES):
         locked = _lockdown()
         if locked:
             reason += f", and the kernel is locked down ({locked})"
+        if rung != AUTO and _is_capable():
+            return ForbiddenError(reason, f"the kernel refuses {rung}: leave the rung to be chosen (--rung auto)")
         return ForbiddenError(reason, f"it needs CAP_BPF and CAP_PERFMON in the initial user namespace: {_as_root()}")
+    if rung != AUTO:
+        return UnavailableError(reason, f"leave the rung to be chosen (--rung auto): {rung} is not to be had")
     if error.errno == errno.ENOENT:
-        return UnavailableError(reason, "run a kernel built with CONFIG_DEBUG_INFO_BTF=y")
-    if error.errno == errno.EOPNOTSUPP:
-        return UnavailableError(reason, "run Linux 6.4 or later; other ways to attach are not in this version")
+        return UnavailableError(reason, "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or give its types by --btf")
     return UnavailableError(reason, None)
+
+
+def _is_capable() -> bool:
+    """Whether this process holds CAP_BPF and CAP_PERFMON: what is refused then is refused to everybody."""
+    needed = 1 << 38 | 1 << 39
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return int(effective.split()[1], 16) & needed == needed
 
 
 def _lockdown() -> str:

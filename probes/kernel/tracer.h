@@ -9,44 +9,35 @@
 #include <stddef.h>
 
 #include "kernel.h"
+#include "rungs.h"
 #include "sockets.h"
 
 /* Records taken at a time, so that a flood cannot keep the loop from its stop. */
 #define TP_KERNEL_DRAIN 16384
 
-struct bpf_object;
-struct bpf_link;
 struct ring_buffer;
 
-#define TP_KERNEL_HOOKS 3
-
 struct tp_tracer {
-    struct bpf_object *object;
-    struct bpf_link *links[TP_KERNEL_HOOKS];
-    struct ring_buffer *events;
-    int counters_fd;
-    int programs[TP_KERNEL_HOOKS]; /* descriptors, the object's */
+    struct tp_rungs rungs;
+    struct ring_buffer *events; /* NULL: closed */
     int processors;
     uint64_t *values; /* one counter of each processor */
     uint64_t lost;    /* as counted so far */
     uint64_t unsupported;
+    uint64_t no_cookie;
     int taken; /* of this drain */
     struct tp_ring_writer *ring;
     struct tp_kernel_sockets sockets;
 };
 
-/* Loads the object file with this configuration; nothing is attached yet. Its ring buffer has `buffer_bytes`, a power
- * of two and a multiple of the page size.
+/* Attaches the best programs that this kernel lets us have: from now on they run, and their records wait in the buffer.
+ * On a tracer that is all zero, or closed.
  *
- * @return 0, or with one line in `why`: -ENOENT (the kernel has no BTF), -EOPNOTSUPP (it has no such tracepoint),
- *         -EPERM, -errno of a failed call. */
-int tp_tracer_load(struct tp_tracer *, const char *path, const struct tp_kernel_config *, uint32_t buffer_bytes,
-                   char *why, size_t why_bytes);
+ * @return as tp_rungs_attach(). */
+int tp_tracer_open(struct tp_tracer *, const struct tp_rungs_wanted *, char *why, size_t why_bytes);
 
-/* From now on the programs run, and records wait in the buffer. 0, or as above. */
-int tp_tracer_attach(struct tp_tracer *, char *why, size_t why_bytes);
-
-/* `ring`, of so many rows, outlives the tracer. -ENOMEM, -EINVAL. */
+/* `ring` outlives the tracer. `rows`, for connections: one less than it has, which tells the modes. -ENOMEM, -EINVAL.
+ */
 int tp_tracer_write_to(struct tp_tracer *, struct tp_ring_writer *ring, uint32_t rows);
 
 /* Carries records over every `interval_ms` until `stop_fd` is readable; detaches then, and carries over what is left.

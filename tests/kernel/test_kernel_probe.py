@@ -17,7 +17,7 @@ import pytest
 
 from kernel.tracing import Server, assert_covers_once, traced
 from tickpath.event import Kind
-from tickpath.probes.kernel.programs import OBJECT
+from tickpath.probes.kernel.programs import TYPED
 from wire.capturing import Reader, wait_until
 
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "kernel"]
@@ -142,7 +142,7 @@ def test_without_permission_one_line_says_what_is_needed() -> None:
     assert "sudo" in done.stderr
 
 
-@pytest.mark.skipif(not OBJECT.exists(), reason="this installation was built without the kernel probe")
+@pytest.mark.skipif(not TYPED.exists(), reason="this installation was built without the kernel probe")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,11 +9,12 @@ import subprocess
 
 import pytest
 
-from tickpath.probes.kernel.programs import OBJECT
+from tickpath.probes.kernel.programs import TYPED
 
 # By number, as in linux/bpf.h: every helper that the object may call.
 ALLOWED = {
     1: "map_lookup_elem",
+    2: "map_update_elem",
     5: "ktime_get_ns",
     14: "get_current_pid_tgid",
     46: "get_socket_cookie",
@@ -24,11 +25,11 @@ ALLOWED = {
 }
 
 
-@pytest.mark.skipif(not OBJECT.exists(), reason="this installation was built without the kernel probe")
+@pytest.mark.skipif(not TYPED.exists(), reason="this installation was built without the kernel probe")
 @pytest.mark.skipif(shutil.which("llvm-objdump") is None, reason="no llvm-objdump here")
 def test_the_programs_call_no_helper_that_reads_memory_unchecked() -> None:
     code = subprocess.run(
-        ["llvm-objdump", "-d", "--no-show-raw-insn", OBJECT], capture_output=True, text=True, check=True
+        ["llvm-objdump", "-d", "--no-show-raw-insn", TYPED], capture_output=True, text=True, check=True
     ).stdout
     called = {int(number) for number in re.findall(r"\bcall (\d+)$", code, re.MULTILINE)}
     assert called

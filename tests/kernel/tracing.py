@@ -16,14 +16,27 @@ from typing import Self
 import numpy as np
 import pytest
 
+from tickpath import config
 from tickpath.event import Counter, Kind
-from tickpath.probes.kernel.capability import capabilities
-from tickpath.probes.kernel.programs import load
+from tickpath.probes.kernel.config import KernelConfig
+from tickpath.probes.kernel.programs import UnavailableError, load
 from tickpath.ring import RingWriter
 from tickpath.selector import Selector, packed
 from wire.capturing import Reader
 
-_REFUSED = next((c.detail for c in capabilities() if not c.available), None) if os.geteuid() == 0 else None
+# The one that the probe's own configuration would take from the environment.
+RUNG = config.load(KernelConfig, "kernel").rung
+
+
+def _refused() -> str | None:
+    try:
+        load([], buffer_bytes=4096, rung=RUNG).close()
+    except UnavailableError as error:
+        return str(error)
+    return None
+
+
+_REFUSED = _refused() if os.geteuid() == 0 else None
 _REASON = "loads BPF programs: root only" if os.geteuid() else f"the kernel probe cannot run here: {_REFUSED}"
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1
 
@@ -46,10 +59,11 @@ class Tracing:
         buffer_bytes: int = 1 << 20,
         interval_ms: int = 2,
         cgroup: int = 0,
+        pids: Sequence[int] = (),
     ) -> None:
-        self._tracer = load(selectors, cgroup=cgroup, buffer_bytes=buffer_bytes)
-        self._tracer.attach()
-        self._ring = RingWriter(directory, name, "kernel", rows=rows)
+        self._tracer = load(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, rung=RUNG)
+        self.modes = self._tracer.modes
+        self._ring = RingWriter(directory, name, "kernel", rows=rows + 1)
         self._tracer.write_to(self._ring, rows=rows)
         self.reader = Reader(self._ring.path)
         self._interval_ms = interval_ms

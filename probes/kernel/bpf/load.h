@@ -33,4 +33,27 @@
         (into)[3] = LOAD(sk, field.in6_u.u6_addr32[3]);                                                                \
     } while (0)
 
+#define IPPROTO_TCP 6
+#define SOCK_STREAM 1
+
+/* The TCP socket that a whole socket is; 0 when it is another kind. */
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk) {
+#ifdef TP_PROBE_READ
+    if (LOAD(sk, sk_type) != SOCK_STREAM || LOAD_BITS(sk, sk_protocol) != IPPROTO_TCP)
+        return 0;
+    return (struct tcp_sock *)sk;
+#else
+    return bpf_skc_to_tcp_sock(sk);
+#endif
+}
+
+/* SO_COOKIE. A probe cannot give one to a socket that has none: 0 then. */
+static __always_inline __u64 cookie_of(struct sock *sk) {
+#ifdef TP_PROBE_READ
+    return LOAD(sk, __sk_common.skc_cookie.counter);
+#else
+    return bpf_get_socket_cookie(sk);
+#endif
+}
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * Which sockets are of interest: by their peer, by the cgroup that made them.
+ * Which sockets are of interest: by their peer, by the cgroup that made them, by the process that uses them.
  */
 #ifndef TICKPATH_KERNEL_SELECT_H
 #define TICKPATH_KERNEL_SELECT_H
@@ -23,10 +23,22 @@ static __always_inline bool remote_is(const struct sock *sk, const volatile stru
            wanted->remote[3] == remote[3];
 }
 
-static __always_inline bool cgroup_is(const struct sock *sk, __u64 wanted) {
+/* How deep below the wanted cgroup a socket's may lie. */
+#define CGROUP_DEPTH 16
+
+static __always_inline bool cgroup_within(const struct sock *sk, __u64 wanted) {
     const struct cgroup *cgroup = LOAD(sk, sk_cgrp_data.cgroup);
-    const struct kernfs_node *node = LOAD(cgroup, kn);
-    return LOAD(node, id) == wanted;
+    for (int i = 0; i < CGROUP_DEPTH && cgroup; i++) {
+        const struct kernfs_node *node = LOAD(cgroup, kn);
+        if (LOAD(node, id) == wanted)
+            return true;
+        /* By the parent: the array of all ancestors has had several forms, and typed access to none. */
+        const struct cgroup_subsys_state *parent = LOAD(cgroup, self.parent);
+        if (!parent)
+            return false;
+        cgroup = LOAD(parent, cgroup);
+    }
+    return false;
 }
 
 static __always_inline bool peer_selected(const struct sock *sk) {
@@ -47,7 +59,17 @@ static __always_inline bool selected(const struct sock *sk) {
         return false;
     if (LOAD(sk, __sk_common.skc_state) == BPF_TCP_LISTEN || !peer_selected(sk))
         return false;
-    return config.cgroup == 0 || cgroup_is(sk, config.cgroup);
+    return config.cgroup == 0 || cgroup_within(sk, config.cgroup);
+}
+
+/* Whether the caller is one of the wanted processes: for hooks in system calls, never in a softirq, which may have
+ * interrupted anybody. */
+static __always_inline bool caller_selected(void) {
+    __u32 pid = bpf_get_current_pid_tgid() >> 32;
+    for (__u32 i = 0; i < TP_KERNEL_PIDS && i < config.pids; i++)
+        if (config.pid[i] == pid)
+            return true;
+    return config.pids == 0;
 }
 
 #endif

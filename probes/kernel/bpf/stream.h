@@ -7,6 +7,7 @@
 #ifndef TICKPATH_KERNEL_STREAM_H
 #define TICKPATH_KERNEL_STREAM_H
 
+#include "asked.h"
 #include "progress.h"
 #include "select.h"
 
@@ -33,8 +34,9 @@ static __always_inline __u32 sequence_of(const struct tcp_sock *tp, __u64 offset
 
 /* ---- what is told ---- */
 
-static __always_inline void tell_interval(const struct tcp_sock *tp, const struct progress *at, enum tp_kind kind,
-                                          __u64 from, __u64 to, __u64 now_ns) {
+static __always_inline void tell_interval(const struct tcp_sock *tp, const struct sock *sk,
+                                          const struct tp_kernel_progress *at, enum tp_kind kind, __u64 from, __u64 to,
+                                          __u64 now_ns) {
     struct tp_event *event = reserve(sizeof(*event));
     if (!event)
         return;
@@ -51,7 +53,7 @@ static __always_inline void tell_interval(const struct tcp_sock *tp, const struc
     event->interval.seq = sequence_of(tp, to);
     /* Whoever ran the softirq that made it readable has no part in it. */
     event->interval.pid = kind == TP_KIND_COPIED ? bpf_get_current_pid_tgid() >> 32 : 0;
-    event->interval.asked_ns = 0;
+    event->interval.asked_ns = kind == TP_KIND_COPIED ? asked_ns(sk) : 0;
     submit(event);
 }
 
@@ -71,7 +73,7 @@ static __always_inline void tell_addresses(struct tp_kernel_opened *opened, cons
     opened->netns = LOAD(net, ns.inum);
 }
 
-static __always_inline void tell_opened(const struct tcp_sock *tp, const struct sock *sk, struct progress *at,
+static __always_inline void tell_opened(const struct tcp_sock *tp, const struct sock *sk, struct tp_kernel_progress *at,
                                         __u64 now_ns) {
     struct tp_kernel_opened *opened = reserve(sizeof(*opened));
     if (!opened)
@@ -88,7 +90,7 @@ static __always_inline void tell_opened(const struct tcp_sock *tp, const struct 
     at->announced = true;
 }
 
-static __always_inline void tell_closed(const struct tcp_sock *tp, const struct sock *sk, struct progress *at,
+static __always_inline void tell_closed(const struct tcp_sock *tp, const struct sock *sk, struct tp_kernel_progress *at,
                                         __u64 now_ns) {
     struct tp_event *event = reserve(sizeof(*event));
     if (!event)
@@ -103,7 +105,7 @@ static __always_inline void tell_closed(const struct tcp_sock *tp, const struct 
     submit(event);
 }
 
-/* ---- the socket's storage ---- */
+/* ---- what is kept ---- */
 
 /* kTLS and MPTCP subflows have an upper layer protocol: their copied_seq moves before user space has the bytes. An
  * urgent byte counts in the sequence and not in what is read. */
@@ -113,26 +115,32 @@ static __always_inline bool transport_unsupported(const struct tcp_sock *tp) {
     return bpf_core_field_exists(tp->is_mptcp) && LOAD(tp, is_mptcp);
 }
 
-static __always_inline void refuse(struct progress *at) {
+static __always_inline void refuse(struct tp_kernel_progress *at) {
     if (!at->unsupported)
         count(TP_KERNEL_UNSUPPORTED);
     at->unsupported = true;
 }
 
 /* What came before a socket was first seen is not known: its intervals begin where it is now. */
-static __always_inline void begin(const struct tcp_sock *tp, struct sock *sk, struct progress *at) {
+static __always_inline void begin(const struct tcp_sock *tp, struct sock *sk, struct tp_kernel_progress *at) {
     at->readable = readable_to(tp, sk);
     at->copied = copied_to(tp, sk);
-    at->cookie = bpf_get_socket_cookie(sk);
+    at->cookie = cookie_of(sk);
     at->announced = at->unsupported = false;
 }
 
-static __always_inline struct progress *progress_of(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
-    struct progress *at = progress_at(sk, true);
-    if (!at) {
-        count(TP_KERNEL_LOST);
+/* The progress of a socket to tell of, else 0. In a system call its caller makes the socket one, where processes were
+ * named. */
+static __always_inline struct tp_kernel_progress *progress_of(const struct tcp_sock *tp, struct sock *sk,
+                                                              bool in_system_call, __u64 now_ns) {
+    bool claims = config.pids == 0 || (in_system_call && caller_selected());
+    struct tp_kernel_progress *at = progress_at(sk, claims);
+    if (!at)
         return 0;
-    }
+    if (claims)
+        at->claimed = true;
+    if (!at->claimed)
+        return 0;
     if (!at->cookie)
         begin(tp, sk, at);
     if (transport_unsupported(tp))
@@ -150,15 +158,15 @@ static __always_inline int on_readable(struct sock *sk) {
     if (!selected(sk))
         return 0;
     __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-    struct progress *at = tp ? progress_of(tp, sk, now_ns) : 0;
+    struct tcp_sock *tp = tcp_of(sk);
+    struct tp_kernel_progress *at = tp ? progress_of(tp, sk, false, now_ns) : 0;
     if (!at)
         return 0;
     __u64 from = at->readable, to = readable_to(tp, sk);
     if (to <= from)
         return 0;
     at->readable = to;
-    tell_interval(tp, at, TP_KIND_READABLE, from, to, now_ns);
+    tell_interval(tp, sk, at, TP_KIND_READABLE, from, to, now_ns);
     return 0;
 }
 
@@ -166,8 +174,8 @@ static __always_inline int on_copied(struct sock *sk) {
     if (!selected(sk))
         return 0;
     __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-    struct progress *at = tp ? progress_of(tp, sk, now_ns) : 0;
+    struct tcp_sock *tp = tcp_of(sk);
+    struct tp_kernel_progress *at = tp ? progress_of(tp, sk, true, now_ns) : 0;
     if (!at)
         return 0;
     __u64 from = at->copied, to = copied_to(tp, sk);
@@ -177,27 +185,14 @@ static __always_inline int on_copied(struct sock *sk) {
     /* Below SO_RCVLOWAT nobody is told, and yet a reader may take what is there. */
     if (at->readable < to)
         at->readable = to;
-    tell_interval(tp, at, TP_KIND_COPIED, from, to, now_ns);
+    tell_interval(tp, sk, at, TP_KIND_COPIED, from, to, now_ns);
     return 0;
 }
 
-static __always_inline int on_state(struct sock *sk, int state) {
-    if ((state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE) || !selected(sk))
-        return 0;
-    __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-    if (!tp)
-        return 0;
-    struct progress *at = progress_at(sk, state == BPF_TCP_ESTABLISHED);
-    if (state == BPF_TCP_CLOSE) {
-        if (at && at->announced)
-            tell_closed(tp, sk, at, now_ns);
-        return 0;
-    }
-    if (!at) {
-        count(TP_KERNEL_LOST);
-        return 0;
-    }
+static __always_inline void on_established(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
+    struct tp_kernel_progress *at = progress_at(sk, config.pids == 0);
+    if (!at || (config.pids && !at->claimed))
+        return;
     begin(tp, sk, at); /* anew for a socket that was disconnected and connects again: its counters began anew too */
     /* Connected under TCP_REPAIR: its past bytes were another socket's. Later, for a moment, it is how to ask a socket
      * for its sequence numbers. */
@@ -205,6 +200,37 @@ static __always_inline int on_state(struct sock *sk, int state) {
         refuse(at);
     else
         tell_opened(tp, sk, at, now_ns);
+}
+
+static __always_inline void on_closed(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
+    struct tp_kernel_progress *at = progress_at(sk, false);
+    if (at && at->announced)
+        tell_closed(tp, sk, at, now_ns);
+}
+
+/* The step to SYN_SENT is in the system call, connect() or its like; any other may be in a softirq. */
+static __always_inline void on_connecting(struct sock *sk) {
+    if (config.pids == 0 || !caller_selected())
+        return;
+    struct tp_kernel_progress *at = progress_at(sk, true);
+    if (at)
+        at->claimed = true;
+}
+
+/* `state` is the one to come. */
+static __always_inline int on_state(struct sock *sk, int state) {
+    if ((state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT) || !selected(sk))
+        return 0;
+    __u64 now_ns = bpf_ktime_get_ns();
+    struct tcp_sock *tp = tcp_of(sk);
+    if (!tp)
+        return 0;
+    if (state == BPF_TCP_SYN_SENT)
+        on_connecting(sk);
+    else if (state == BPF_TCP_ESTABLISHED)
+        on_established(tp, sk, now_ns);
+    else
+        on_closed(tp, sk, now_ns);
     return 0;
 }
 

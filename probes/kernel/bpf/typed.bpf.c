@@ -20,3 +20,30 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_state, struct sock *sk, int before, int state) {
     return on_state(sk, state);
 }
+
+/* ---- entries and returns of functions: all that call them, of whatever protocol ---- */
+
+SEC("fentry/sock_def_readable")
+int BPF_PROG(tp_enter_readable, struct sock *sk) {
+    return on_readable(sk);
+}
+
+SEC("fentry/tcp_rcv_space_adjust")
+int BPF_PROG(tp_enter_copied, struct sock *sk) {
+    return on_copied(sk);
+}
+
+SEC("fentry/tcp_set_state")
+int BPF_PROG(tp_enter_state, struct sock *sk, int state) {
+    return on_state(sk, state);
+}
+
+SEC("fentry/tcp_recvmsg")
+int BPF_PROG(tp_enter_asked, struct sock *sk) {
+    return on_asked(sk);
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(tp_leave_asked) {
+    return on_answered();
+}

@@ -33,13 +33,25 @@ struct kernfs_node {
     __u64 id;
 };
 
+struct cgroup;
+
+struct cgroup_subsys_state {
+    struct cgroup *cgroup;
+    struct cgroup_subsys_state *parent;
+};
+
 struct cgroup {
+    struct cgroup_subsys_state self;
     struct kernfs_node *kn;
 };
 
 struct sock_cgroup_data {
     struct cgroup *cgroup;
 };
+
+typedef struct {
+    __s64 counter;
+} atomic64_t;
 
 struct sock_common {
     __be32 skc_daddr;
@@ -52,11 +64,14 @@ struct sock_common {
     struct in6_addr skc_v6_daddr;
     struct in6_addr skc_v6_rcv_saddr;
     unsigned long skc_flags;
+    atomic64_t skc_cookie;
 };
 
 struct sock {
     struct sock_common __sk_common;
     struct sock_cgroup_data sk_cgrp_data;
+    __u16 sk_type;
+    __u16 sk_protocol;
 };
 
 struct inet_sock {
