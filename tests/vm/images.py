@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest boots from, made of Debian's packages once for each contents and kept in the cache.
+
+One root file system serves every kernel; a kernel comes as its image, an initrd with what finds the disks, and a disk of
+its modules. Each lives in a folder named by a key of all that it is made from but the archive's state: a cached one is
+not made anew because Debian published an update.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import inspect
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SUITE = "bookworm"
+PYTHON = (3, 11)  # the suite's
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# bpfcc brings its own compiler: the rung for kernels without BTF.
+_PACKAGES = (
+    *("bpftool", "ethtool", "iproute2", "iputils-ping", "kmod", "libbpf1", "mount", "netbase", "nftables", "openssl"),
+    *("procps", "python3", "python3-bpfcc", "tcpdump", "util-linux"),
+)
+_UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+# What the initrd loads, with what these need.
+_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
+# Debian's kernel for virtual machines: the same source with fewer drivers, a third of the size.
+_KERNEL_PACKAGE = "linux-image-cloud-amd64"
+_MKE2FS = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0")
+
+
+class ImageError(Exception):
+    """No image can be made here; one line for a person."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel by the name under which the matrix knows it, and the suites that offer it."""
+
+    name: str
+    suites: tuple[str, ...]
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("6.1", ("bookworm", "bookworm-security")),
+        Kernel("6.12", ("bookworm-backports",)),
+        Kernel("newest", ("trixie-backports",)),
+    )
+}
+
+
+def cache() -> Path:
+    """The folder that keeps the images."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickpath" / "vm"
+
+
+def root_image() -> Path:
+    """The root file system's disk, made if need be."""
+    key = _key(SUITE, *_PACKAGES, *_UNUSED, *_recipe(_make_root, disk))
+    return _kept("root", key, _make_root) / "root.ext4"
+
+
+def kernel_folder(kernel: Kernel) -> Path:
+    """A folder with the kernel's `vmlinuz`, `initrd`, `modules.ext4` and `release`, made if need be."""
+    recipe = _recipe(_make_kernel, _kernel_packages, _make_initrd, disk)
+    key = _key(*kernel.suites, _KERNEL_PACKAGE, *_MODULES, (HERE / "init").read_text(), *recipe)
+    return _kept(f"kernel-{kernel.name}", key, lambda folder: _make_kernel(kernel, folder))
+
+
+def disk(folder: Path, image: Path) -> None:
+    """An ext4 disk that holds what `folder` holds."""
+    used = sum(4096 + (entry.lstat().st_size + 4095) // 4096 * 4096 for entry in folder.rglob("*"))
+    _run(*_MKE2FS, "-d", folder, image, f"{(used * 108 // 100 >> 20) + 32}M")
+
+
+def say(line: str) -> None:
+    """To standard error: fetching takes minutes and should not look hung."""
+    print(f"tickpath vm: {line}", file=sys.stderr, flush=True)
+
+
+def _recipe(*steps: Callable[..., object]) -> list[str]:
+    return [inspect.getsource(step) for step in steps]
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder NAME-KEY, which `make` fills under another name first: what has its name is whole."""
+    done = cache() / f"{name}-{key}"
+    if done.exists():
+        return done
+    if os.geteuid():
+        raise ImageError(f"making the image {name} needs root (once; then anybody of the same cache may use it)")
+    cache().mkdir(parents=True, exist_ok=True)
+    with _locked(cache() / f"{name}.lock"):
+        if done.exists():
+            return done
+        making = cache() / f"{name}.making"
+        shutil.rmtree(making, ignore_errors=True)
+        for older in cache().glob(f"{name}-{'?' * len(key)}"):
+            shutil.rmtree(older, ignore_errors=True)
+        making.mkdir()
+        began = time.monotonic()
+        say(f"making the image {name}")
+        try:
+            make(making)
+            making.rename(done)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        say(f"made the image {name} in {time.monotonic() - began:.0f} s")
+    return done
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that makes {path.stem}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> str:
+    """Its standard output; ImageError with the end of what it said."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd)
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[-5:])
+        raise ImageError(f"{' '.join(map(str, command))[:300]}: exit code {done.returncode}\n{said}")
+    return done.stdout
+
+
+def _fetched(*command: str | Path, cwd: Path | None = None) -> None:
+    _run(ROOT / "tools" / "retry", *command, cwd=cwd)
+
+
+def _mirror(label: str) -> str:
+    """Where this machine gets its own packages from."""
+    if given := os.environ.get("DEBIAN_MIRROR" if label == "Debian" else "DEBIAN_SECURITY_MIRROR"):
+        return given
+    known = _run("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
+    for line in known.splitlines():
+        if line.startswith(f"{label} "):
+            return line.removeprefix(f"{label} ")
+    raise ImageError(f"apt knows no source of {label} here: set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR to theirs")
+
+
+def _sources(suites: tuple[str, ...]) -> list[str]:
+    return [
+        f"deb [signed-by={_KEYRING}] {_mirror('Debian-Security' if suite.endswith('-security') else 'Debian')} {suite} main"
+        for suite in suites
+    ]
+
+
+def _make_root(folder: Path) -> None:
+    tree = folder / "tree"
+    _fetched(
+        *("sh", "-c", 'rm -rf "$0" && exec "$@"', tree),
+        *("mmdebstrap", "--quiet", "--variant=essential", f"--include={','.join(_PACKAGES)}"),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED),
+        *(SUITE, tree, *_sources((SUITE, f"{SUITE}-security"))),
+    )
+    disk(tree, folder / "root.ext4")
+    shutil.rmtree(tree)
+
+
+def _make_kernel(kernel: Kernel, folder: Path) -> None:
+    tree = folder / "tree"
+    packages = _kernel_packages(kernel, folder / "apt")
+    for package in packages:
+        _run("dpkg", "-x", package, tree)
+    if not (tree / "lib").exists():
+        (tree / "lib").symlink_to("usr/lib")
+    modules = tree / "lib" / "modules"
+    (release,) = (path.name for path in modules.iterdir())
+    (image,) = [*(tree / "boot").glob("vmlinuz-*"), *modules.glob("*/vmlinuz")]
+    _run("depmod", "-b", tree, release)
+    image.rename(folder / "vmlinuz")
+    (folder / "release").write_text(release)
+    _make_initrd(tree, release, folder)
+    disk(modules, folder / "modules.ext4")
+    shutil.rmtree(tree)
+    shutil.rmtree(folder / "apt")
+
+
+def _kernel_packages(kernel: Kernel, private: Path) -> list[Path]:
+    """Download the kernel's own packages with an apt of our own, which knows these suites and nothing installed."""
+    for name in ("lists/partial", "cache/archives/partial", "packages"):
+        (private / name).mkdir(parents=True)
+    (private / "status").touch()
+    (private / "sources.list").write_text("\n".join(_sources(kernel.suites)) + "\n")
+    options = {
+        "APT::Architecture": "amd64",
+        "APT::Sandbox::User": "root",
+        "Dir::Cache": private / "cache",
+        "Dir::Etc::sourcelist": private / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": private / "lists",
+        "Dir::State::status": private / "status",
+    }
+    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    _fetched("apt-get", "-qq", *flags, "update")
+    # Newer ones come in several packages, of which the one with the plain name needs the others.
+    wanted: list[str] = []
+    ahead = [_KERNEL_PACKAGE]
+    while ahead:
+        described = _run("apt-cache", *flags, "show", "--no-all-versions", ahead.pop())
+        needed = re.findall(r"linux-(?:base|binary|image|modules)-\d[^ ,]*", described.partition("\nDepends:")[2].split("\n")[0])
+        ahead += [name for name in needed if name not in wanted]
+        wanted += [name for name in needed if name not in wanted]
+    if not wanted:
+        raise ImageError(f"{' '.join(kernel.suites)} offers no {_KERNEL_PACKAGE}")
+    _fetched("apt-get", "-qq", *flags, "download", *wanted, cwd=private / "packages")
+    return sorted((private / "packages").glob("*.deb"))
+
+
+def _make_initrd(tree: Path, release: str, folder: Path) -> None:
+    content = folder / "initrd.d"
+    for name in ("bin", "dev", "modules", "proc", "sys"):
+        (content / name).mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "/bin/busybox", content / "bin" / "busybox")
+    shutil.copy(HERE / "init", content / "init")
+    (content / "init").chmod(0o755)
+    order: dict[str, None] = {}
+    for wanted in _MODULES:
+        steps = _run("modprobe", "-d", tree, "-S", release, "--ignore-install", "--show-depends", wanted)
+        for path in (Path(line.split()[1]) for line in steps.splitlines() if line.startswith("insmod ")):
+            data, name = path.read_bytes(), path.name
+            if path.suffix == ".xz":
+                data, name = lzma.decompress(data), path.stem
+            (content / "modules" / name).write_bytes(data)
+            order[name] = None
+    (content / "modules" / "order").write_text("\n".join(order) + "\n")
+    _run("sh", "-c", f"find . | cpio -o -H newc --quiet -R 0:0 >'{folder / 'initrd'}'", cwd=content)
+    shutil.rmtree(content)
