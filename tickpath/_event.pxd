@@ -27,6 +27,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_KIND_READABLE
         TP_KIND_COPIED
         TP_KIND_CLOCK
+        TP_KIND_CONNECT
 
     enum tp_clock:
         TP_CLOCK_NONE
@@ -112,6 +113,8 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_INTERFACE_LOST
         TP_COUNT_EVENTS_LOST
         TP_COUNT_UNSUPPORTED_TRANSPORT
+        TP_COUNT_OUT_OF_ORDER
+        TP_COUNT_RETRANSMITS
         TP_COUNT_NO_COOKIE
 
     struct tp_message:
@@ -162,6 +165,23 @@ cdef extern from "tickpath/event.h" nogil:
         uint64_t bytes
         uint64_t messages
 
+    enum tp_connect_result:
+        TP_CONNECT_OPENED
+        TP_CONNECT_REFUSED
+        TP_CONNECT_TIMED_OUT
+        TP_CONNECT_UNREACHABLE
+        TP_CONNECT_ABORTED
+        TP_CONNECT_OTHER
+
+    struct tp_connect:
+        uint64_t cookie
+        uint64_t latency_ns
+        uint64_t cgroup
+        uint32_t pid
+        uint16_t error
+        uint8_t result
+        uint8_t family
+
     struct tp_clock_reading:
         int64_t before_ns
         int64_t after_ns
@@ -184,6 +204,7 @@ cdef extern from "tickpath/event.h" nogil:
         tp_segment segment
         tp_interval interval
         tp_connection connection
+        tp_connect connect
         tp_clock_reading reading
         uint64_t words[5]
 
@@ -204,5 +225,6 @@ cdef extern from "tickpath/event.h" nogil:
         uint8_t transport
         uint32_t reconnects
         char venue[16]
+        char comm[16]
         char feed[32]
         char stream[120]

@@ -19,6 +19,7 @@ cdef dict _layouts():
     cdef tp_segment *s = &event.segment
     cdef tp_interval *i = &event.interval
     cdef tp_connection *c = &event.connection
+    cdef tp_connect *o = &event.connect
     cdef tp_clock_reading *k = &event.reading
     return {
         "message": {
@@ -69,6 +70,15 @@ cdef dict _layouts():
             "bytes": _at(c, &c.bytes, sizeof(c.bytes), "u"),
             "messages": _at(c, &c.messages, sizeof(c.messages), "u"),
         },
+        "connect": {
+            "cookie": _at(o, &o.cookie, sizeof(o.cookie), "u"),
+            "latency_ns": _at(o, &o.latency_ns, sizeof(o.latency_ns), "u"),
+            "cgroup": _at(o, &o.cgroup, sizeof(o.cgroup), "u"),
+            "pid": _at(o, &o.pid, sizeof(o.pid), "u"),
+            "error": _at(o, &o.error, sizeof(o.error), "u"),
+            "result": _at(o, &o.result, sizeof(o.result), "u"),
+            "family": _at(o, &o.family, sizeof(o.family), "u"),
+        },
         "reading": {
             "before_ns": _at(k, &k.before_ns, sizeof(k.before_ns), "i"),
             "after_ns": _at(k, &k.after_ns, sizeof(k.after_ns), "i"),
@@ -110,6 +120,7 @@ ROW = {
     "transport": _at(&row, &row.transport, sizeof(row.transport), "u"),
     "reconnects": _at(&row, &row.reconnects, sizeof(row.reconnects), "u"),
     "venue": _at(&row, &row.venue, sizeof(row.venue), "S"),
+    "comm": _at(&row, &row.comm, sizeof(row.comm), "S"),
     "feed": _at(&row, &row.feed, sizeof(row.feed), "S"),
     "stream": _at(&row, &row.stream, sizeof(row.stream), "S"),
 }
@@ -122,6 +133,7 @@ KIND = {
     "HELLO": TP_KIND_HELLO, "BYE": TP_KIND_BYE, "OPENED": TP_KIND_OPENED, "CLOSED": TP_KIND_CLOSED,
     "READ": TP_KIND_READ, "MESSAGE": TP_KIND_MESSAGE, "MESSAGE_WIDE": TP_KIND_MESSAGE_WIDE,
     "SEGMENT": TP_KIND_SEGMENT, "READABLE": TP_KIND_READABLE, "COPIED": TP_KIND_COPIED, "CLOCK": TP_KIND_CLOCK,
+    "CONNECT": TP_KIND_CONNECT,
 }
 CLOCK = {
     "NONE": TP_CLOCK_NONE, "MONOTONIC": TP_CLOCK_MONOTONIC, "REALTIME": TP_CLOCK_REALTIME, "TAI": TP_CLOCK_TAI,
@@ -141,6 +153,10 @@ RESOLUTION_MASK = TP_MESSAGE_RESOLUTION_MASK
 RESOLUTION = {"MS": TP_RESOLUTION_MS, "US": TP_RESOLUTION_US, "NS": TP_RESOLUTION_NS, "S": TP_RESOLUTION_S}
 READ_FLAG = {"DRAINED": TP_READ_DRAINED}
 SEGMENT_FLAG = {"MERGED": TP_SEGMENT_MERGED, "BAD_CSUM": TP_SEGMENT_BAD_CSUM, "CUT": TP_SEGMENT_CUT}
+CONNECT_RESULT = {
+    "OPENED": TP_CONNECT_OPENED, "REFUSED": TP_CONNECT_REFUSED, "TIMED_OUT": TP_CONNECT_TIMED_OUT,
+    "UNREACHABLE": TP_CONNECT_UNREACHABLE, "ABORTED": TP_CONNECT_ABORTED, "OTHER": TP_CONNECT_OTHER,
+}
 CLOCK_FLAG = {"SYNCHRONISED": TP_CLOCK_SYNCHRONISED, "STEPPED": TP_CLOCK_STEPPED}
 ROW_STATE = {"FREE": TP_ROW_FREE, "OPEN": TP_ROW_OPEN, "CLOSED": TP_ROW_CLOSED}
 TRANSPORT = {
@@ -156,6 +172,6 @@ COUNTER = {
     "FRAMES_FRAGMENT": TP_COUNT_FRAMES_FRAGMENT, "FRAMES_UNSTAMPED": TP_COUNT_FRAMES_UNSTAMPED,
     "ROWS_EXHAUSTED": TP_COUNT_ROWS_EXHAUSTED, "PROTOCOL_ERRORS": TP_COUNT_PROTOCOL_ERRORS,
     "INTERFACE_LOST": TP_COUNT_INTERFACE_LOST, "EVENTS_LOST": TP_COUNT_EVENTS_LOST,
-    "UNSUPPORTED_TRANSPORT": TP_COUNT_UNSUPPORTED_TRANSPORT,
-    "NO_COOKIE": TP_COUNT_NO_COOKIE,
+    "UNSUPPORTED_TRANSPORT": TP_COUNT_UNSUPPORTED_TRANSPORT, "OUT_OF_ORDER": TP_COUNT_OUT_OF_ORDER,
+    "RETRANSMITS": TP_COUNT_RETRANSMITS, "NO_COOKIE": TP_COUNT_NO_COOKIE,
 }

@@ -33,6 +33,7 @@ enum tp_kind {
     TP_KIND_READABLE = 9, /* the kernel made [from, to) readable; body tp_interval */
     TP_KIND_COPIED = 10,  /* the kernel had copied [from, to) to user space; body tp_interval */
     TP_KIND_CLOCK = 11,   /* one bracketed reading of `clock`; body tp_clock_reading */
+    TP_KIND_CONNECT = 12, /* what an attempt to connect came to; body tp_connect */
 };
 
 enum tp_clock {
@@ -155,6 +156,29 @@ struct tp_connection {
     uint64_t reserved[2];
 }; /* time_ns: monotonic */
 
+/* What an attempt to connect came to: `result` of CONNECT. */
+enum tp_connect_result {
+    TP_CONNECT_OPENED = 0,
+    TP_CONNECT_REFUSED = 1,     /* by the peer, or on its behalf: RST, port unreachable */
+    TP_CONNECT_TIMED_OUT = 2,   /* nobody answered for as long as this host asked */
+    TP_CONNECT_UNREACHABLE = 3, /* the network, this host's included, says that it cannot be reached */
+    TP_CONNECT_ABORTED = 4,     /* given up on this host: closed, shut down, or its process ended */
+    TP_CONNECT_OTHER = 5,       /* `error` says why; 0: this host sent nothing, as without a free port */
+    TP_CONNECT_RESULTS,
+};
+
+/* Its row has the addresses and, as `comm`, the name of the task that connected. */
+struct tp_connect {
+    uint64_t cookie;
+    uint64_t latency_ns; /* from the connect call's turn to the SYN, before route and local port are looked for */
+    uint64_t cgroup;     /* id of the task's version 2 cgroup */
+    uint32_t pid;        /* of the process that connected, in the initial pid namespace */
+    uint16_t error;      /* the socket's errno; 0: none */
+    uint8_t result;      /* enum tp_connect_result */
+    uint8_t family;      /* 4 or 6; IPv4 through an IPv6 socket is 4 */
+    uint64_t reserved;
+}; /* time_ns: it came to that, monotonic */
+
 struct tp_clock_reading {
     int64_t before_ns;    /* monotonic, before the reading */
     int64_t after_ns;     /* monotonic, after it: the reading belongs to some moment between */
@@ -179,6 +203,7 @@ struct tp_event {
         struct tp_segment segment;
         struct tp_interval interval;
         struct tp_connection connection;
+        struct tp_connect connect;
         struct tp_clock_reading reading;
         uint64_t words[5];
     };
@@ -224,7 +249,10 @@ struct tp_row {
     uint8_t transport;
     uint8_t reserved[3];
     uint32_t reconnects;        /* how many connections of this feed came before it */
-    char venue[TP_VENUE_BYTES]; /* UTF-8, zero-padded, not necessarily terminated */
+    union {
+        char venue[TP_VENUE_BYTES]; /* UTF-8, zero-padded, not necessarily terminated */
+        char comm[TP_VENUE_BYTES];  /* kernel: name of the task that connected, any bytes; empty: not seen to connect */
+    };
     char feed[TP_FEED_BYTES];
     char stream[TP_STREAM_BYTES]; /* what was subscribed, shortened with a trailing '~' where it does not fit */
 };
@@ -252,6 +280,8 @@ enum tp_counter {
     TP_COUNT_EVENTS_LOST = 16,           /* kernel: what was seen and could not be handed on; its intervals are gaps */
     TP_COUNT_UNSUPPORTED_TRANSPORT = 17, /* kernel: connections whose bytes cannot be told by sequence numbers (kTLS,
                                             MPTCP, urgent data, repaired) */
+    TP_COUNT_OUT_OF_ORDER = 18,          /* kernel: segments that came before bytes that precede theirs */
+    TP_COUNT_RETRANSMITS = 19,           /* kernel: segments that this host sent again */
     TP_COUNT_NO_COOKIE = 20, /* kernel: events of sockets that nothing can name yet, as kprobes find them; not told */
     TP_COUNTERS = 64,
 };
@@ -265,6 +295,7 @@ static_assert(sizeof(struct tp_read) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_segment) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_interval) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_connection) == 40, "a body is 40 bytes");
+static_assert(sizeof(struct tp_connect) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_clock_reading) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_row) == TP_ROW_BYTES, "a row is 256 bytes");
 #endif

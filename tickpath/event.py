@@ -62,6 +62,7 @@ class Kind(IntEnum):
     READABLE = _event.KIND["READABLE"]
     COPIED = _event.KIND["COPIED"]
     CLOCK = _event.KIND["CLOCK"]
+    CONNECT = _event.KIND["CONNECT"]
 
 
 class Clock(IntEnum):
@@ -130,6 +131,17 @@ class SegmentFlag(IntFlag):
     CUT = _event.SEGMENT_FLAG["CUT"]
 
 
+class ConnectResult(IntEnum):
+    """What an attempt to connect came to: `result` of a CONNECT."""
+
+    OPENED = _event.CONNECT_RESULT["OPENED"]
+    REFUSED = _event.CONNECT_RESULT["REFUSED"]
+    TIMED_OUT = _event.CONNECT_RESULT["TIMED_OUT"]
+    UNREACHABLE = _event.CONNECT_RESULT["UNREACHABLE"]
+    ABORTED = _event.CONNECT_RESULT["ABORTED"]
+    OTHER = _event.CONNECT_RESULT["OTHER"]
+
+
 class ClockFlag(IntFlag):
     """`flags` of a CLOCK."""
 
@@ -182,4 +194,6 @@ class Counter(IntEnum):
     INTERFACE_LOST = _event.COUNTER["INTERFACE_LOST"]
     EVENTS_LOST = _event.COUNTER["EVENTS_LOST"]
     UNSUPPORTED_TRANSPORT = _event.COUNTER["UNSUPPORTED_TRANSPORT"]
+    OUT_OF_ORDER = _event.COUNTER["OUT_OF_ORDER"]
+    RETRANSMITS = _event.COUNTER["RETRANSMITS"]
     NO_COOKIE = _event.COUNTER["NO_COOKIE"]

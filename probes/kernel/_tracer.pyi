@@ -27,11 +27,12 @@ class Tracer:
         buffer_bytes: int,
         only: str | None,
         btf: Path | None,
+        connects_only: bool = False,
     ) -> None:
         """The two object files. No selectors: any peer. `cgroup`: id, 0 for any. No pids: anybody's.
 
         `buffer_bytes`: a power of two, of whole pages. `only`: the one mode that may be used; None: the best.
-        `btf`: the kernel's types where it publishes none.
+        `btf`: the kernel's types where it publishes none. `connects_only`: attempts to connect, and nothing else.
         """
     @property
     def modes(self) -> dict[str, str]:

@@ -27,6 +27,7 @@ cdef extern from "probes/kernel/kernel.h" nogil:
         uint32_t pids
         tp_kernel_selector selector[TP_KERNEL_SELECTORS]
         uint32_t pid[TP_KERNEL_PIDS]
+        uint8_t connects_only
 
 
 cdef extern from "probes/kernel/rungs.h" nogil:
@@ -36,7 +37,7 @@ cdef extern from "probes/kernel/rungs.h" nogil:
         TP_MODES
 
     enum tp_hook:
-        pass
+        TP_HOOK_STATE
 
     enum tp_mode:
         TP_MODE_NONE
@@ -81,7 +82,8 @@ cdef class Tracer:
     cdef RingWriter ring
     cdef tp_tracer tracer
 
-    def __cinit__(self, typed, kprobe, selectors, *, uint64_t cgroup, pids, uint32_t buffer_bytes, only, btf):
+    def __cinit__(self, typed, kprobe, selectors, *, uint64_t cgroup, pids, uint32_t buffer_bytes, only, btf,
+                  bint connects_only=False):
         cdef char why[256]
         cdef int error
         cdef bytes typed_path = os.fsencode(typed), kprobe_path = os.fsencode(kprobe), btf_path
@@ -93,8 +95,9 @@ cdef class Tracer:
             btf_path = os.fsencode(btf)
             wanted.btf_path = btf_path
         wanted.config = _config(selectors, cgroup, pids)
+        wanted.config.connects_only = connects_only
         wanted.buffer_bytes = buffer_bytes
-        wanted.hooks = TP_HOOKS_ALL
+        wanted.hooks = 1 << TP_HOOK_STATE if connects_only else TP_HOOKS_ALL
         wanted.only = TP_MODE_NONE if only is None else <tp_mode><int>_MODES[only]
         with nogil:
             error = tp_tracer_open(&self.tracer, &wanted, why, sizeof(why))

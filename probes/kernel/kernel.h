@@ -3,7 +3,8 @@
  * What crosses between the BPF programs and their loader: configuration down, records and counters up.
  *
  * Intervals and CLOSED come up as struct tp_event as the tickpath ring holds them, without their row; a connection is
- * announced once, before its first record, by a struct tp_kernel_opened.
+ * announced once, before its first record, by a struct tp_kernel_opened. An attempt to connect comes up as a struct
+ * tp_kernel_connect; behind tp_kernel_opened where it succeeded.
  */
 #ifndef TICKPATH_KERNEL_H
 #define TICKPATH_KERNEL_H
@@ -30,7 +31,8 @@ struct tp_kernel_config {
     struct tp_kernel_selector selector[TP_KERNEL_SELECTORS]; /* none: any peer */
     uint32_t pid[TP_KERNEL_PIDS];                            /* none: anybody's; in the initial pid namespace */
     uint8_t asked;                                           /* the hooks of tcp_recvmsg are there */
-    uint8_t reserved[7];
+    uint8_t connects_only;                                   /* nothing of what passes on the connections */
+    uint8_t reserved[6];
 };
 
 /* What is kept of a socket: where the next interval of each kind begins. Moved on whether or not the event could be
@@ -38,7 +40,9 @@ struct tp_kernel_config {
 struct tp_kernel_progress {
     uint64_t readable;
     uint64_t copied;
-    uint64_t cookie; /* 0: nothing is kept yet but `claimed` */
+    uint64_t cookie;       /* 0: nothing is kept yet but `claimed` */
+    uint32_t out_of_order; /* segments, counted so far */
+    uint32_t retransmits;
     uint8_t announced;
     uint8_t unsupported;
     uint8_t claimed; /* one of the wanted processes uses it */
@@ -55,12 +59,22 @@ struct tp_kernel_opened {
     uint64_t netns; /* inode */
 };
 
+struct tp_kernel_connect {
+    struct tp_kernel_opened opened; /* TP_KIND_CONNECT; irs where it succeeded */
+    char comm[16];
+};
+
+/* Attempts under way at a time; those beyond are counted as lost. */
+#define TP_KERNEL_CONNECTING 8192
+
 /* Indices of the per-processor counters. */
 enum tp_kernel_counter {
-    TP_KERNEL_LOST = 0,        /* records for which the buffer had no room, and sockets without storage */
+    TP_KERNEL_LOST = 0,        /* records for which the buffer had no room; sockets, attempts without storage */
     TP_KERNEL_UNSUPPORTED = 1, /* selected sockets whose bytes cannot be told by sequence numbers */
     TP_KERNEL_NO_COOKIE = 2,   /* events of selected sockets that have no cookie, and nothing to be known by */
-    TP_KERNEL_COUNTERS = 3,
+    TP_KERNEL_OUT_OF_ORDER = 3,
+    TP_KERNEL_RETRANSMITS = 4,
+    TP_KERNEL_COUNTERS = 5,
 };
 
 #endif

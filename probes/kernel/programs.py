@@ -45,10 +45,12 @@ def load(
     pids: Sequence[int] = (),
     rung: str = AUTO,
     btf: Path | None = None,
+    connects_only: bool = False,
 ) -> Tracer:
     """The programs at work in the kernel, each hook by the best way or by `rung` alone. UnavailableError.
 
-    `cgroup` 0: any. No `pids`: anybody's sockets. `btf`: the kernel's types where it publishes none.
+    `cgroup` 0: any. No `pids`: anybody's sockets. `btf`: the kernel's types where it publishes none. `connects_only`:
+    attempts to connect, with the one program that they need.
     """
     if find_spec("tickpath.probes.kernel._tracer") is None or not TYPED.exists():
         raise UnavailableError(
@@ -68,6 +70,7 @@ def load(
             buffer_bytes=buffer_bytes,
             only=None if rung == AUTO else rung,
             btf=btf,
+            connects_only=connects_only,
         )
     except OSError as error:
         raise _explained(error, rung) from None

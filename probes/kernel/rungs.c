@@ -128,6 +128,8 @@ static int configure(const struct search *search, const struct candidate *c, str
             ours |= c->programs[i] && strcmp(name, c->programs[i]) == 0;
         error = error ? error : bpf_program__set_autoload(program, ours);
     }
+    if (c->hook != TP_HOOK_STATE) /* its memory would be taken at once */
+        error = error ? error : bpf_map__set_autocreate(bpf_object__find_map_by_name(object, "attempts"), false);
     for (int i = 0; i < TP_SHARED && !error; i++) {
         struct bpf_map *map = bpf_object__find_map_by_name(object, map_names[i]);
         if (!map)

@@ -61,15 +61,38 @@ int tp_tracer_write_to(struct tp_tracer *tracer, struct tp_ring_writer *ring, ui
 
 /* ---- records ---- */
 
-static uint32_t open_row(struct tp_tracer *tracer, const struct tp_kernel_opened *opened) {
-    struct tp_row row = {.flags = TP_ROW_HAS_IRS, .irs = opened->irs, .netns = opened->netns};
-    row.cookie = opened->event.connection.cookie;
+static struct tp_row row_of(const struct tp_kernel_opened *opened, uint64_t cookie, bool has_irs) {
+    struct tp_row row = {.flags = has_irs ? TP_ROW_HAS_IRS : 0, .irs = opened->irs, .netns = opened->netns};
+    row.cookie = cookie;
     row.opened_ns = opened->event.time_ns;
     memcpy(row.local, opened->local, sizeof(row.local));
     memcpy(row.remote, opened->remote, sizeof(row.remote));
     row.local_port = opened->local_port;
     row.remote_port = opened->remote_port;
+    return row;
+}
+
+static uint32_t open_row(struct tp_tracer *tracer, const struct tp_kernel_opened *opened) {
+    struct tp_row row = row_of(opened, opened->event.connection.cookie, true);
     return tp_kernel_sockets_open(&tracer->sockets, row.cookie, &row);
+}
+
+/* Its connection's row now has the name of who made it. One that has no connection here has a row of its own, for as
+ * long as no other needs it. */
+static uint32_t connect_row(struct tp_tracer *tracer, const struct tp_kernel_connect *told) {
+    const struct tp_connect *connect = &told->opened.event.connect;
+    bool opened = connect->result == TP_CONNECT_OPENED, known = opened && connect->cookie;
+    struct tp_row row = row_of(&told->opened, connect->cookie, opened);
+    static_assert(sizeof(row.comm) == sizeof(told->comm), "a task's name fits");
+    memcpy(row.comm, told->comm, sizeof(row.comm));
+    uint32_t handle = known ? tp_kernel_sockets_row(&tracer->sockets, connect->cookie) : TP_ROW_NONE;
+    if (handle != TP_ROW_NONE) {
+        tp_ring_row_update(tracer->ring, handle, &row);
+        return handle;
+    }
+    handle = tp_ring_row_open(tracer->ring, &row);
+    tp_ring_row_close(tracer->ring, handle, row.opened_ns);
+    return handle;
 }
 
 static int take(void *context, void *data, size_t bytes) {
@@ -83,6 +106,9 @@ static int take(void *context, void *data, size_t bytes) {
         break;
     case TP_KIND_CLOSED:
         event.row = tp_kernel_sockets_close(&tracer->sockets, event.connection.cookie, event.time_ns);
+        break;
+    case TP_KIND_CONNECT:
+        event.row = connect_row(tracer, data);
         break;
     default:
         event.row = tp_kernel_sockets_row(&tracer->sockets, event.interval.cookie);
@@ -130,6 +156,8 @@ static void add(const struct tp_tracer *tracer, enum tp_counter counter, uint64_
 static void count(struct tp_tracer *tracer) {
     add(tracer, TP_COUNT_EVENTS_LOST, total_of(tracer, TP_KERNEL_LOST) + runs_missed(tracer), &tracer->lost);
     add(tracer, TP_COUNT_UNSUPPORTED_TRANSPORT, total_of(tracer, TP_KERNEL_UNSUPPORTED), &tracer->unsupported);
+    add(tracer, TP_COUNT_OUT_OF_ORDER, total_of(tracer, TP_KERNEL_OUT_OF_ORDER), &tracer->out_of_order);
+    add(tracer, TP_COUNT_RETRANSMITS, total_of(tracer, TP_KERNEL_RETRANSMITS), &tracer->retransmits);
     add(tracer, TP_COUNT_NO_COOKIE, total_of(tracer, TP_KERNEL_NO_COOKIE), &tracer->no_cookie);
 }
 

@@ -25,6 +25,8 @@ struct tp_tracer {
     uint64_t lost;    /* as counted so far */
     uint64_t unsupported;
     uint64_t no_cookie;
+    uint64_t out_of_order;
+    uint64_t retransmits;
     int taken; /* of this drain */
     struct tp_ring_writer *ring;
     struct tp_kernel_sockets sockets;

@@ -15,9 +15,12 @@ from tickpath.probes.kernel.programs import TYPED
 ALLOWED = {
     1: "map_lookup_elem",
     2: "map_update_elem",
+    3: "map_delete_elem",
     5: "ktime_get_ns",
     14: "get_current_pid_tgid",
+    16: "get_current_comm",
     46: "get_socket_cookie",
+    80: "get_current_cgroup_id",
     107: "sk_storage_get",
     131: "ringbuf_reserve",
     132: "ringbuf_submit",

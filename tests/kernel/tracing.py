@@ -60,8 +60,16 @@ class Tracing:
         interval_ms: int = 2,
         cgroup: int = 0,
         pids: Sequence[int] = (),
+        connects_only: bool = False,
     ) -> None:
-        self._tracer = load(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, rung=RUNG)
+        self._tracer = load(
+            selectors,
+            cgroup=cgroup,
+            pids=pids,
+            buffer_bytes=buffer_bytes,
+            rung=RUNG,
+            connects_only=connects_only,
+        )
         self.modes = self._tracer.modes
         self._ring = RingWriter(directory, name, "kernel", rows=rows + 1)
         self._tracer.write_to(self._ring, rows=rows)

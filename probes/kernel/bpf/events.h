@@ -31,11 +31,15 @@ struct {
     __type(value, __u64);
 } counters SEC(".maps");
 
-static __always_inline void count(enum tp_kernel_counter counter) {
+static __always_inline void count_more(enum tp_kernel_counter counter, __u64 more) {
     __u32 key = counter;
     __u64 *total = bpf_map_lookup_elem(&counters, &key);
     if (total)
-        __sync_fetch_and_add(total, 1); /* a hook in a softirq may interrupt one in a process */
+        __sync_fetch_and_add(total, more); /* a hook in a softirq may interrupt one in a process */
+}
+
+static __always_inline void count(enum tp_kernel_counter counter) {
+    count_more(counter, 1);
 }
 
 /* Room for a record, to be filled and submitted; 0, and the record counted as lost, where there is none. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The same hooks as kprobes, for kernels whose types or trampolines cannot be used: memory is read by helpers. */
 #define TP_PROBE_READ
-#include "stream.h"
+#include "connect.h"
 
 #include <linux/ptrace.h>
 
@@ -19,7 +19,7 @@ int BPF_KPROBE(tp_probe_copied, struct sock *sk) {
 
 SEC("kprobe/tcp_set_state")
 int BPF_KPROBE(tp_probe_state, struct sock *sk, int state) {
-    return on_state(sk, state);
+    return on_step(sk, state);
 }
 
 SEC("kprobe/tcp_recvmsg")

@@ -126,7 +126,20 @@ static __always_inline void begin(const struct tcp_sock *tp, struct sock *sk, st
     at->readable = readable_to(tp, sk);
     at->copied = copied_to(tp, sk);
     at->cookie = cookie_of(sk);
+    at->out_of_order = LOAD(tp, rcv_ooopack);
+    at->retransmits = LOAD(tp, total_retrans);
     at->announced = at->unsupported = false;
+}
+
+/* What the socket has counted since the event before. */
+static __always_inline void tally(const struct tcp_sock *tp, struct tp_kernel_progress *at) {
+    __u32 out_of_order = LOAD(tp, rcv_ooopack), retransmits = LOAD(tp, total_retrans);
+    if (out_of_order != at->out_of_order)
+        count_more(TP_KERNEL_OUT_OF_ORDER, out_of_order - at->out_of_order);
+    if (retransmits != at->retransmits)
+        count_more(TP_KERNEL_RETRANSMITS, retransmits - at->retransmits);
+    at->out_of_order = out_of_order;
+    at->retransmits = retransmits;
 }
 
 /* The progress of a socket to tell of, else 0. In a system call its caller makes the socket one, where processes were
@@ -147,6 +160,7 @@ static __always_inline struct tp_kernel_progress *progress_of(const struct tcp_s
         refuse(at);
     if (at->unsupported)
         return 0;
+    tally(tp, at);
     if (!at->announced)
         tell_opened(tp, sk, at, now_ns);
     return at;
@@ -200,12 +214,16 @@ static __always_inline void on_established(const struct tcp_sock *tp, struct soc
         refuse(at);
     else
         tell_opened(tp, sk, at, now_ns);
+    at->out_of_order = at->retransmits = 0; /* the handshake's count too */
+    tally(tp, at);
 }
 
 static __always_inline void on_closed(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
     struct tp_kernel_progress *at = progress_at(sk, false);
-    if (at && at->announced)
-        tell_closed(tp, sk, at, now_ns);
+    if (!at || !at->announced)
+        return;
+    tally(tp, at);
+    tell_closed(tp, sk, at, now_ns);
 }
 
 /* The step to SYN_SENT is in the system call, connect() or its like; any other may be in a softirq. */

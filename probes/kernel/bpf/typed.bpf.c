@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The hooks whose arguments the verifier knows by type: every load is a typed one, no probe-read helper. */
-#include "stream.h"
+#include "connect.h"
 
 #include <bpf/bpf_tracing.h>
 
@@ -18,7 +18,7 @@ int BPF_PROG(tp_copied, struct sock *sk) {
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tp_state, struct sock *sk, int before, int state) {
-    return on_state(sk, state);
+    return on_step(sk, state);
 }
 
 /* ---- entries and returns of functions: all that call them, of whatever protocol ---- */
@@ -35,7 +35,7 @@ int BPF_PROG(tp_enter_copied, struct sock *sk) {
 
 SEC("fentry/tcp_set_state")
 int BPF_PROG(tp_enter_state, struct sock *sk, int state) {
-    return on_state(sk, state);
+    return on_step(sk, state);
 }
 
 SEC("fentry/tcp_recvmsg")

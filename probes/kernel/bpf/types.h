@@ -72,10 +72,13 @@ struct sock {
     struct sock_cgroup_data sk_cgrp_data;
     __u16 sk_type;
     __u16 sk_protocol;
+    int sk_err;
+    int sk_err_soft;
 };
 
 struct inet_sock {
     struct sock sk;
+    __be16 inet_sport;
 };
 
 struct tcp_ulp_ops;
@@ -90,6 +93,9 @@ struct tcp_sock {
     __u32 rcv_nxt;
     __u32 copied_seq;
     __u64 bytes_received;
+    __u32 segs_out;
+    __u32 total_retrans;
+    __u32 rcv_ooopack;
     __u16 urg_data;
     __u8 repair : 1;
     bool is_mptcp; /* CONFIG_MPTCP */
