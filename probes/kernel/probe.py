@@ -13,17 +13,15 @@ import structlog
 from tickpath.errors import ConfigError, TickpathError
 from tickpath.event import Counter
 from tickpath.probes.kernel.config import KernelConfig
-from tickpath.probes.kernel.processes import check, tcp_sockets
+from tickpath.probes.kernel.processes import tcp_sockets
 from tickpath.probes.kernel.programs import load
+from tickpath.probes.kernel.selection import cgroup_id, check_pids, peers
 from tickpath.ring import RingReader, RingWriter
-from tickpath.selector import Selector, selected
 from tickpath.stopping import stop_pipe
 
 if TYPE_CHECKING:
     from tickpath.probes.kernel._tracer import Tracer
 
-MOST_SELECTORS = 16
-MOST_PIDS = 16
 WITHOUT = {
     "readable": "no nic_to_kernel, and no kernel_to_user",
     "copied": "no parts of kernel_to_user",
@@ -32,34 +30,10 @@ WITHOUT = {
 """What is missing where a hook is."""
 
 
-def _selectors(config: KernelConfig) -> list[Selector]:
-    # A cgroup says enough by itself, and so does a process.
-    if (config.cgroup is not None or config.pid) and not config.remote and not config.port:
-        return []
-    selectors, _ = selected(config.remote, config.port)
-    if len(selectors) > MOST_SELECTORS:
-        raise ConfigError(f"{len(selectors)} remotes and ports are too many: at most {MOST_SELECTORS}, or a cgroup")
-    return selectors
-
-
-def _cgroup_id(folder: Path | None) -> int:
-    if folder is None:
-        return 0
-    if not (folder / "cgroup.controllers").exists():
-        raise ConfigError(f"{folder} is not the folder of a version 2 cgroup (such as /sys/fs/cgroup/system.slice)")
-    return folder.stat().st_ino
-
-
 def _check_buffer(buffer_bytes: int) -> None:
     page = os.sysconf("SC_PAGE_SIZE")
     if buffer_bytes < page or buffer_bytes & (buffer_bytes - 1):
         raise ConfigError(f"buffer_bytes {buffer_bytes} is not a power of two of {page} or more")
-
-
-def _check_pids(pids: list[int]) -> None:
-    if len(pids) > MOST_PIDS:
-        raise ConfigError(f"{len(pids)} processes are too many: at most {MOST_PIDS}, or a cgroup")
-    check(pids)
 
 
 def _check_btf(btf: Path | None) -> None:
@@ -100,15 +74,16 @@ def _tell_modes(tracer: Tracer) -> None:
 def run(config: KernelConfig, directory: Path) -> int:
     """Trace until SIGTERM or SIGINT, then 0. TickpathError: it cannot be done here, or failed."""
     _check_buffer(config.buffer_bytes)
-    _check_pids(config.pid)
+    check_pids(config.pid)
     _check_btf(config.btf)
-    selectors = _selectors(config)
+    # A cgroup says enough by itself, and so does a process.
+    selectors = peers(config.remote, config.port, default_ports=config.cgroup is None and not config.pid)
     log = structlog.get_logger()
     stop_fd, _ = stop_pipe()
     # Before the ring is there to be seen: from then on events are kept.
     tracer = load(
         selectors,
-        cgroup=_cgroup_id(config.cgroup),
+        cgroup=cgroup_id(config.cgroup),
         pids=config.pid,
         buffer_bytes=config.buffer_bytes,
         rung=config.rung,

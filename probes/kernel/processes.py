@@ -17,7 +17,7 @@ _PIDFD_GETFD = 438  # the same number on every architecture
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 
-def check(pids: list[int]) -> None:
+def check(pids: Sequence[int]) -> None:
     """ConfigError where a process is not there, or where its number means another to the kernel."""
     if not pids:
         return
