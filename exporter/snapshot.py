@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tickpath.histogram import Histogram
@@ -132,3 +132,7 @@ class Snapshot:
     """Records taken from all rings."""
     evicted: Mapping[str, int]
     """What was dropped to stay within bounded memory, by what it was ("connection", "segment", "message")."""
+    connects: Mapping[str, int] = field(default_factory=dict)
+    """Attempts to connect that kernel probes saw, by result ("opened", "timed_out"); all of them once there was any."""
+    connect_latencies: Mapping[str, Histogram] = field(default_factory=dict)
+    """How long those that succeeded took, by family ("ipv4", "ipv6")."""

@@ -14,6 +14,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         TP_SOURCES
         TP_REASONS
         TP_COUNTERS
+        TP_CONNECT_RESULTS
         TP_CLOCK_PHC
 
     enum tp_leg:
@@ -123,6 +124,10 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint64_t merged
         uint64_t ordinal_gaps
 
+    struct tp_connects:
+        uint64_t results[TP_CONNECT_RESULTS]
+        tp_histogram latencies[2]
+
     struct tp_correlator_totals:
         uint64_t records
         uint64_t unknown_kinds
@@ -206,6 +211,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint32_t ring_count
         uint32_t clock_count
         tp_correlator_totals totals
+        tp_connects connects
 
     struct tp_correlator:
         pass

@@ -81,4 +81,5 @@ class CorrelatorCore:
         list[RingView],
         list[ClockView],
         dict[str, int],
+        tuple[list[int], list[Histogram]],
     ]: ...

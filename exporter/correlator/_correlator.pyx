@@ -219,7 +219,7 @@ cdef class CorrelatorCore:
         return taken
 
     def view(self):
-        """(labels, series, rings, clocks, totals) as plain tuples and dicts; exporter.correlator gives them names."""
+        """(labels, series, rings, clocks, totals, connects) as plain tuples and dicts; exporter.correlator gives them names."""
         cdef tp_correlator_view view
         cdef int error
         with nogil:
@@ -237,6 +237,10 @@ cdef class CorrelatorCore:
                 [_ring(&view.rings[i]) for i in range(view.ring_count)],
                 [_clock(&view.clocks[i]) for i in range(view.clock_count)],
                 _totals(&view.totals),
+                (
+                    [view.connects.results[i] for i in range(TP_CONNECT_RESULTS)],
+                    [Histogram.of(&view.connects.latencies[i]) for i in range(2)],
+                ),
             )
         finally:
             tp_correlator_view_free(&view)

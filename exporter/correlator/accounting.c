@@ -91,3 +91,9 @@ void tp_account(struct tp_join *j, struct tp_label *label, struct tp_joined *r) 
         j->joined[j->joined_written++ % j->limits.joined] = *r;
     }
 }
+
+void tp_account_connect(struct tp_join *j, const struct tp_connect *connect) {
+    j->connects.results[connect->result]++;
+    if (connect->result == TP_CONNECT_OPENED)
+        tp_histogram_observe(&j->connects.latencies[connect->family == 6], (int64_t)connect->latency_ns);
+}

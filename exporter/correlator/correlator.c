@@ -328,6 +328,7 @@ int tp_correlator_view(struct tp_correlator *c, struct tp_correlator_view *out) 
     }
     out->clock_count = tp_timeline_view(&j->timeline, out->clocks);
     out->totals = j->totals;
+    out->connects = j->connects;
     for (const struct tp_flow *f = j->flows; f; f = f->next)
         out->totals.spans_evicted += f->map.overflowed;
     out->totals.memory_bytes = j->limits.memory_bytes - j->budget;

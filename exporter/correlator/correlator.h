@@ -146,6 +146,12 @@ struct tp_label {
     struct tp_tail *tails[TP_LEGS][TP_SOURCES]; /* NULL until first used */
 };
 
+/* Attempts to connect that kernel probes saw. */
+struct tp_connects {
+    uint64_t results[TP_CONNECT_RESULTS];
+    struct tp_histogram latencies[2]; /* of those that succeeded: by IPv4, by IPv6 */
+};
+
 /* What happened to the correlator itself. */
 struct tp_correlator_totals {
     uint64_t records;
@@ -230,6 +236,7 @@ struct tp_correlator_view {
     uint32_t ring_count;
     uint32_t clock_count;
     struct tp_correlator_totals totals;
+    struct tp_connects connects;
 };
 
 /* NULL: out of memory. `read_clock`: take readings of this host's realtime clock at every poll. */

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tickpath.errors import RingError
-from tickpath.event import Clock, Counter, Source, Tier
+from tickpath.event import Clock, ConnectResult, Counter, Source, Tier
 from tickpath.exporter.correlator._correlator import CorrelatorCore
 from tickpath.exporter.correlator.joined import HOPS, JOINED, PARTS, Leg, Match, Reason
 from tickpath.exporter.snapshot import ClockState, Exemplar, Polls, RingState, Series, SeriesKind, Snapshot
@@ -134,7 +134,7 @@ class Correlator:
 
     def snapshot(self) -> Snapshot:
         """Return a consistent state, taken between two batches of records."""
-        labels, series, rings, clocks, totals = self._core.view()
+        labels, series, rings, clocks, totals, (results, by_family) = self._core.view()
         used = [label for label in labels if label["messages"]]
         return Snapshot(
             series=tuple(_series(labels[label], Leg(leg), Source(source), h, e) for label, leg, source, h, e in series),
@@ -186,6 +186,12 @@ class Correlator:
                     "series": totals["series_refused"],
                     "joined": totals["joined_overrun"],
                 }
+            ),
+            connects=MappingProxyType(
+                {result.name.lower(): results[result] for result in ConnectResult} if any(results) else {}
+            ),
+            connect_latencies=MappingProxyType(
+                {family: h for family, h in zip(("ipv4", "ipv6"), by_family, strict=True) if h.count}
             ),
         )
 

@@ -143,6 +143,7 @@ struct tp_input {
 struct tp_join {
     struct tp_correlator_limits limits;
     struct tp_correlator_totals totals;
+    struct tp_connects connects;
     uint64_t budget;
     struct tp_timeline timeline;
     struct tp_input inputs[TP_INPUTS];
@@ -202,5 +203,6 @@ void tp_finish_orphan(struct tp_join *, struct tp_label *, uint32_t input, uint3
 /* accounting.c */
 struct tp_label *tp_label_of(struct tp_join *, const struct tp_row *);
 void tp_account(struct tp_join *, struct tp_label *, struct tp_joined *);
+void tp_account_connect(struct tp_join *, const struct tp_connect *);
 
 #endif

@@ -11,6 +11,8 @@ int tp_join_init(struct tp_join *j, const struct tp_correlator_limits *limits) {
     j->limits = *limits;
     j->budget = limits->memory_bytes;
     tp_timeline_init(&j->timeline);
+    for (int i = 0; i < 2; i++)
+        tp_histogram_reset(&j->connects.latencies[i]);
     j->labels = calloc(limits->labels, sizeof *j->labels);
     if (limits->joined)
         j->joined = calloc(limits->joined, sizeof *j->joined);
@@ -121,6 +123,8 @@ static bool record_good(const struct tp_event *e) {
     case TP_KIND_COPIED:
         return time_good(e->time_ns) && time_good((int64_t)e->interval.asked_ns) &&
                range_good(e->interval.from, e->interval.to);
+    case TP_KIND_CONNECT:
+        return e->connect.result < TP_CONNECT_RESULTS && e->connect.latency_ns < (uint64_t)DURATION_LIMIT_NS;
     default:
         return true;
     }
@@ -370,7 +374,8 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
         /* A kind that this sort of producer does not write would be taken for another's row. */
         if ((e->kind == TP_KIND_SEGMENT && in->kind != TP_INPUT_WIRE) ||
             ((e->kind == TP_KIND_READ || e->kind == TP_KIND_MESSAGE) && in->kind != TP_INPUT_FEED) ||
-            ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED) && in->kind != TP_INPUT_KERNEL)) {
+            ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED || e->kind == TP_KIND_CONNECT) &&
+             in->kind != TP_INPUT_KERNEL)) {
             j->totals.unknown_kinds++;
             continue;
         }
@@ -392,6 +397,9 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
         case TP_KIND_READABLE:
         case TP_KIND_COPIED:
             take_interval(j, input, e, now_ns);
+            break;
+        case TP_KIND_CONNECT:
+            tp_account_connect(j, &e->connect);
             break;
         case TP_KIND_CLOCK:
             tp_timeline_reading(&j->timeline, input, e);

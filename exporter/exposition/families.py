@@ -21,8 +21,8 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("feed_messages", "Messages that feed probes received.", (), "messages"),
     ("parse_failures", "Messages whose JSON could not be read.", (), "parse_failed"),
     ("publish_dropped_messages", "Messages not published because the queue was full.", (), "publish_dropped"),
-    ("connects", "Attempts to connect to a venue, by result.", (("result", "opened"),), "connects"),
-    ("connects", "", (("result", "failed"),), "connect_failed"),
+    ("feed_connects", "Attempts of feeds to connect to their venue, by result.", (("result", "opened"),), "connects"),
+    ("feed_connects", "", (("result", "failed"),), "connect_failed"),
     ("protocol_errors", "Connections ended by what the peer sent.", (), "protocol_errors"),
     ("feed_gaps", "Sequence numbers of the venue that were skipped.", (), "feed_gaps"),
     ("control_frames", "WebSocket pings, pongs and closes received.", (), "control_frames"),
@@ -44,6 +44,18 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         "Connections whose bytes the kernel probe cannot tell by sequence numbers.",
         (),
         "unsupported_transport",
+    ),
+    (
+        "kernel_out_of_order_segments",
+        "Segments that came before bytes that precede theirs, on connections that kernel probes watch.",
+        (),
+        "out_of_order",
+    ),
+    (
+        "kernel_retransmitted_segments",
+        "Segments that this host sent again, on connections that kernel probes watch.",
+        (),
+        "retransmits",
     ),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
@@ -185,5 +197,11 @@ def families(observation: Observation) -> Iterator[Metric]:
     yield from _messages(observation.snapshot)
     yield from _rings(observation)
     yield from _clocks(observation.snapshot)
+    yield _counter(
+        "connects",
+        "Attempts to connect that kernel probes saw, by result.",
+        ("result",),
+        (((result,), count) for result, count in observation.snapshot.connects.items()),
+    )
     yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])
     yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})

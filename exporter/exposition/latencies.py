@@ -51,7 +51,7 @@ class LatencyFamily:
 
 
 def latencies(observation: Observation) -> list[LatencyFamily]:
-    """Hops, parts and spans, and how often rings were looked at."""
+    """Hops, parts and spans, how long connecting took, and how often rings were looked at."""
     hop = LatencyFamily(
         "tickpath_hop_latency_seconds", "Time of one hop per message.", ("hop", "venue", "feed", "source")
     )
@@ -70,6 +70,9 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
         "Time from the beginning of one look at the rings to that of the next.",
         (),
     )
+    connect = LatencyFamily(
+        "tickpath_connect_latency_seconds", "Time that an attempt to connect took, of those that succeeded.", ("family",)
+    )
     for one in observation.snapshot.series:
         latency = Latency(one.histogram, one.exemplars)
         if one.kind is SeriesKind.PART:
@@ -79,7 +82,9 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
             family.add((one.name, one.venue, one.feed, one.source), latency)
     if observation.polls:
         polls.add((), Latency(observation.polls.intervals))
-    return [hop, part, span, polls]
+    for by, histogram in observation.snapshot.connect_latencies.items():
+        connect.add((by,), Latency(histogram))
+    return [hop, part, span, connect, polls]
 
 
 def classic(families: list[LatencyFamily]) -> Iterator[HistogramMetricFamily]:
