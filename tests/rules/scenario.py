@@ -172,7 +172,9 @@ class Fleet:
             text = path.read_text()
             if path.stem == "settings":
                 for name, value in self.settings.items():
-                    text, replaced = re.subn(rf"(record: \"tickpath:{name}\S*\", expr: vector)\(\S+\)", rf"\1({value})", text)
+                    text, replaced = re.subn(
+                        rf"(record: \"tickpath:{name}\S*\", expr: vector)\(\S+\)", rf"\1({value})", text
+                    )
                     assert replaced, f"settings.yml has no row {name}"
             (folder / path.name).write_text(text)
             written.append(path.name)
@@ -210,7 +212,9 @@ class Verdict:
     def of(self, host: str) -> str:
         """The complaints that name the host."""
         blocks = re.split(r"\n(?=\s+expr: )", self.output)
-        return "\n".join(block for block in blocks if f'instance=\\"{host}\\"' in block or f'instance="{host}"' in block)
+        return "\n".join(
+            block for block in blocks if f'instance=\\"{host}\\"' in block or f'instance="{host}"' in block
+        )
 
     @property
     def unattributed(self) -> str:

@@ -12,9 +12,9 @@ from rules.scenario import FEED, Fleet, Host, Minutes, Verdict, needs_promtool
 
 pytestmark = needs_promtool
 
-# An hour of history instead of six, set where operators set it: steps are what promtool's time goes into.
-HISTORY = 60
-BEGIN, END, LAST = 90, 130, 190
+# A short history instead of six hours, set where operators set it: steps are what promtool's time goes into.
+HISTORY = 85
+BEGIN, END, LAST = 100, 140, 200
 TOLD = BEGIN + 10
 """A regression is told within ten minutes."""
 CLEARED = END + 15
@@ -190,9 +190,8 @@ def _another_source(host: Host) -> None:
 
 
 def _cold(host: Host) -> None:
-    host.latency(
-        Minutes(BEGIN - 30, {}, silent=True), Minutes(30, CALM), Minutes(END - BEGIN, SLOW), Minutes(9, CALM), hop="cpu"
-    )
+    known = 70  # a few minutes less than enough
+    host.latency(Minutes(BEGIN - known, {}, silent=True), Minutes(known, CALM), Minutes(LAST - BEGIN, SLOW), hop="cpu")
     untold(host)
 
 
@@ -222,9 +221,7 @@ def _restart_after_an_outage(host: Host) -> None:
 
 
 def _restart_into_a_regression(host: Host) -> None:
-    host.latency(
-        Minutes(BEGIN, CALM), Minutes(END - BEGIN, SLOW, restart=True), Minutes(LAST - END, CALM), hop="cpu"
-    )
+    host.latency(Minutes(BEGIN, CALM), Minutes(END - BEGIN, SLOW, restart=True), Minutes(LAST - END, CALM), hop="cpu")
     told(host, hop="cpu")
 
 
@@ -240,7 +237,9 @@ def _noise(host: Host) -> None:
     for _ in range(LAST):
         scale = chance.lognormvariate(0, 0.4) * (10 if chance.random() < 0.05 else 1)
         load.append(
-            Minutes(1, {s * scale: round(n * chance.uniform(0.5, 2)) for s, n in {20e-6: 200, 40e-6: 80, 90e-6: 20}.items()})
+            Minutes(
+                1, {s * scale: round(n * chance.uniform(0.5, 2)) for s, n in {20e-6: 200, 40e-6: 80, 90e-6: 20}.items()}
+            )
         )
     host.latency(*load, hop="cpu")
     host.quiet(*range(5, LAST, 5))
