@@ -144,7 +144,7 @@ class Fleet:
     """Hosts that live through their misfortunes side by side, in one run of promtool: its cost is in the steps."""
 
     def __init__(self, **settings: str) -> None:
-        """`settings` replace rows of settings.yml: the record's second part to its new value; None takes it out."""
+        """`settings` replace values of settings.yml, by the second part of the record's name."""
         self.hosts: dict[str, Host] = {}
         self.settings = settings
         self.alerts: list[dict[str, object]] = []
