@@ -22,13 +22,13 @@ FEED = {"venue": "binance", "feed": "btcusdt"}
 
 @cache
 def tool(name: str) -> Path | None:
-    """A program of Prometheus 3, where one is at hand: in the path, or as `make test-stack` caches them."""
+    """promtool of Prometheus 3, or a program of the Alertmanager: in the path, or as `make test-stack` caches them."""
     cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickpath" / "debian"
     in_path = shutil.which(name)
     found = [Path(in_path)] if in_path else []
     for path in (*found, *sorted(cached.glob(f"*/usr/bin/{name}"))):
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-        if "version 3." in said.stdout + said.stderr or (name == "amtool" and said.returncode == 0):
+        if said.returncode == 0 and (name != "promtool" or "version 3." in said.stdout + said.stderr):
             return path
     return None
 

@@ -152,7 +152,7 @@ def _slow_to_connect(host: Host) -> None:
     host.add(
         "tickpath_connect_latency_seconds",
         "{{schema:4 sum:0 count:0}}x40 {{schema:4 sum:6 count:2 offset:25 buckets:[2]}}x60",
-        result="opened",
+        family="ipv4",
     )
     host.quiet(AT)
     host.firing(AT + 5, "TickpathConnectSlow")
