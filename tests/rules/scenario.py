@@ -143,9 +143,12 @@ class Host:
 class Fleet:
     """Hosts that live through their misfortunes side by side, in one run of promtool: its cost is in the steps."""
 
-    def __init__(self, **settings: str) -> None:
-        """`settings` replace values of settings.yml, by the second part of the record's name."""
+    def __init__(self, *files: str, **settings: str) -> None:
+        """`files` of the rules: all when none is named, by their stems; settings and recorded always.
+
+        `settings` replace values of settings.yml, by the second part of the record's name."""
         self.hosts: dict[str, Host] = {}
+        self.files = {"settings", "recorded", *files} if files else {path.stem for path in RULES.glob("*.yml")}
         self.settings = settings
         self.alerts: list[dict[str, object]] = []
 
@@ -168,7 +171,7 @@ class Fleet:
 
     def _rules(self, folder: Path) -> list[str]:
         written = []
-        for path in sorted(RULES.glob("*.yml")):
+        for path in sorted(RULES / f"{stem}.yml" for stem in self.files):
             text = path.read_text()
             if path.stem == "settings":
                 for name, value in self.settings.items():

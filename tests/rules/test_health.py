@@ -158,6 +158,18 @@ def _slow_to_connect(host: Host) -> None:
     host.firing(AT + 5, "TickpathConnectSlow")
 
 
+def _classic_histograms_alone(host: Host) -> None:
+    host.add("tickpath_hop_latency_seconds_count", f"0+300x{LAST}", **FEED, hop="cpu")
+    host.quiet(10)
+    host.firing(AT, "TickpathNoNativeHistograms")
+
+
+def _both_histograms(host: Host) -> None:
+    host.add("tickpath_hop_latency_seconds_count", f"0+300x{LAST}", **FEED, hop="cpu")
+    host.latency(Minutes(LAST, {20e-6: 300}), hop="cpu")
+    host.quiet(10, AT, LAST)
+
+
 def _application_queues(host: Host) -> None:
     slow = Minutes(LAST - AT, {20e-3: 150, 1e-6: 150})
     host.latency(Minutes(AT, {20e-6: 300}), slow, hop="kernel_to_user")
@@ -199,6 +211,8 @@ CASES = {
         _cannot_connect,
         _connected_again,
         _slow_to_connect,
+        _classic_histograms_alone,
+        _both_histograms,
         _application_queues,
         _exporter_down,
     )
@@ -241,3 +255,22 @@ def test_no_exporter_at_all(tmp_path_factory: pytest.TempPathFactory) -> None:
         10, 'group by (alertname) (ALERTS{alertstate="firing"})', {"alertname": "TickpathNoExporter"}
     )
     assert not none.run(tmp_path_factory.mktemp("none"))
+
+
+def test_what_is_told_names_the_host_the_page_and_the_dashboard(tmp_path_factory: pytest.TempPathFactory) -> None:
+    one = Fleet()
+    one.host("10.0.1.11:18064", up="0x10")
+    where = {"instance": "10.0.1.11:18064", "region": "tokyo"}
+    one.annotations(
+        8,
+        "TickpathExporterDown",
+        {"job": "tickpath", "severity": "critical", **where},
+        {
+            "summary": "No scrape of the exporter on 10.0.1.11:18064 (tokyo)",
+            "description": "Prometheus has not reached the exporter for two minutes: the host, its network or the "
+            "exporter is down. Nothing of this host is known meanwhile.",
+            "runbook_url": "https://tickpath.example/docs/runbooks/processes.md#tickpathexporterdown",
+            "dashboard_url": "http://127.0.0.1:3000/d/tickpath-clocks?var-region=tokyo&var-instance=10.0.1.11%3A18064",
+        },
+    )
+    assert not one.run(tmp_path_factory.mktemp("told"))
