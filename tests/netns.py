@@ -33,6 +33,17 @@ def _enter(fd: int) -> None:
         raise OSError(number, f"setns: {os.strerror(number)}")
 
 
+@contextlib.contextmanager
+def entered(path: Path) -> Iterator[None]:
+    """The calling thread is inside the namespace that `path` names: sockets made there stay there."""
+    with open("/proc/thread-self/ns/net") as home, path.open() as here:  # noqa: PTH123 - a pair is read best
+        _enter(here.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
 class Namespace:
     """A network namespace with its loopback up. Use as a context manager; root only."""
 
@@ -78,13 +89,9 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """The calling thread is inside: sockets made there stay there."""
-        with open("/proc/thread-self/ns/net") as home, self._path.open() as here:  # noqa: PTH123 - a pair is read best
-            _enter(here.fileno())
-            try:
-                yield
-            finally:
-                _enter(home.fileno())
+        """The calling thread is inside."""
+        with entered(self._path):
+            yield
 
     def address(self, device: str, *addresses: str) -> None:
         """Give a device its addresses and set it up. IPv6 ones are usable at once."""

@@ -26,6 +26,12 @@ class InputError(TickpathError):
     exit_code = 2
 
 
+class NotHereError(TickpathError):
+    """This host, or this installation, has no such thing; nothing is wrong with what was asked."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h: who starts us need not try again
+
+
 class PermissionMissingError(TickpathError):
     """The host forbids what was asked; the text names the capability or the command that would allow it."""
 

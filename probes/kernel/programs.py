@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickpath.errors import PermissionMissingError, TickpathError
+from tickpath.errors import NotHereError, PermissionMissingError
 from tickpath.selector import Selector
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ AUTO = "auto"
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
-class UnavailableError(TickpathError):
+class UnavailableError(NotHereError):
     """This host, or this installation, has no such probe; `remedy` says what would bring it, None: nothing does."""
 
     def __init__(self, reason: str, remedy: str | None) -> None:
@@ -35,6 +35,8 @@ class UnavailableError(TickpathError):
 
 class ForbiddenError(UnavailableError, PermissionMissingError):
     """The host could, and this process may not."""
+
+    exit_code = PermissionMissingError.exit_code
 
 
 def load(

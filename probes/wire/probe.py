@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
+from tickpath.errors import ConfigError, NotHereError, PermissionMissingError, TickpathError
 from tickpath.event import Counter
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture, merges
 from tickpath.probes.wire.config import AUTO, BLOCK_BYTES, WireConfig
@@ -30,7 +30,7 @@ RETRY_MS = 500
 
 
 def chosen_interfaces(config: WireConfig, remotes: Sequence[Remote]) -> list[str]:
-    """The interfaces to capture on. ConfigError: one is not there, or `auto` finds none."""
+    """The interfaces to capture on. ConfigError: one is not there; NotHereError: `auto` finds none."""
     present = [name for _, name in socket.if_nameindex()]
     chosen: list[str] = []
     for name in config.interface or [AUTO]:
@@ -44,7 +44,7 @@ def chosen_interfaces(config: WireConfig, remotes: Sequence[Remote]) -> list[str
             near = get_close_matches(name, present, 1) or present
             raise ConfigError(f"no interface {name!r} here; is it {' or '.join(near)}?")
     if not chosen:
-        raise ConfigError(f"no route tells which interface to watch; name one with --interface ({', '.join(present)})")
+        raise NotHereError(f"no route tells which interface to watch; name one with --interface ({', '.join(present)})")
     return list(dict.fromkeys(chosen))
 
 
