@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from stack.engine import HERE, Engine, unpacked
@@ -26,6 +27,7 @@ def pinned(service: str) -> str:
     return found[1]
 
 
+@cache
 def programs() -> Path:
     """The folder with prometheus, promtool and prometheus-alertmanager."""
     return unpacked(SUITE, *(name for names in PACKAGED.values() for name in names)) / "usr" / "bin"
@@ -50,4 +52,6 @@ def make_standins(engine: Engine) -> None:
             (context / "bin").mkdir()
             for program in PACKAGED.get(service, ()):
                 shutil.copy2(programs() / program, context / "bin" / program)
+            if service == "alertmanager":
+                shutil.copytree(programs().parent / "share/prometheus/alertmanager", context / "share")
             engine.docker("build", "--quiet", "--network=host", "--tag", pinned(service), context)

@@ -20,26 +20,18 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
-from stack.engine import unpacked
-from stack.images import PACKAGED, SUITE
+from stack.images import programs
 
 _START_S = 60
 _POLL_S = 0.2
 # What compose.yaml gives it, too.
 FEATURES = "native-histograms,exemplar-storage"
-
-
-@cache
-def programs() -> Path:
-    """The folder with prometheus, promtool and prometheus-alertmanager."""
-    return unpacked(SUITE, *(name for names in PACKAGED.values() for name in names)) / "usr" / "bin"
 
 
 needs_prometheus = pytest.mark.skipif(
