@@ -38,12 +38,13 @@ def _refused() -> str | None:
 
 _REFUSED = _refused() if os.geteuid() == 0 else None
 _REASON = "loads BPF programs: root only" if os.geteuid() else f"the kernel probe cannot run here: {_REFUSED}"
+CAN_TRACE = not (os.geteuid() or _REFUSED)
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1
 
 
 def traced(test: Callable[..., None]) -> Callable[..., None]:
     """Marks a test that needs the programs to load."""
-    return pytest.mark.root(pytest.mark.skipif(bool(os.geteuid() or _REFUSED), reason=_REASON)(test))
+    return pytest.mark.root(pytest.mark.skipif(not CAN_TRACE, reason=_REASON)(test))
 
 
 class Tracing:
@@ -72,6 +73,7 @@ class Tracing:
         )
         self.modes = self._tracer.modes
         self._ring = RingWriter(directory, name, "kernel", rows=rows + 1)
+        self.path = self._ring.path
         self._tracer.write_to(self._ring, rows=rows)
         self.reader = Reader(self._ring.path)
         self._interval_ms = interval_ms

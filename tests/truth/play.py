@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kernel.tracing import CAN_TRACE, Tracing
 from netns import Namespace
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.exporter.correlator import JOINED, Correlator
@@ -62,6 +63,10 @@ class Evidence:
     """The client's port by the ring and row of a result."""
     segments: Any
     """What the wire probe wrote: records of kind SEGMENT."""
+    kernel: Any
+    """What the kernel probe wrote: records of kinds READABLE and COPIED; None where it did not run."""
+    events_lost: int
+    """Events that the kernel probe could not hand on."""
     snapshot: Snapshot
     received: int
     """Messages that the feeds counted."""
@@ -269,9 +274,10 @@ def _simulator(scenario: Scenario, wire: TruthWire) -> Simulator:
 class _Collector:
     """Polls the correlator and keeps all that comes out; reads the rings once more, for itself."""
 
-    def __init__(self, probe: _Probe, clients: list[_Client]) -> None:
+    def __init__(self, probe: _Probe, clients: list[_Client], tracing: Tracing | None) -> None:
         self.correlator = Correlator(joined_capacity=1 << 16)
         self._probe = probe
+        self._tracing = tracing
         self._clients = clients
         self._wire_reader: RingReader | None = None
         self._joined: list[Any] = []
@@ -282,6 +288,8 @@ class _Collector:
     def attach(self) -> None:
         self._wire_reader = RingReader(self._probe.path, from_start=True)
         self._wire_ring = self.correlator.attach(self._probe.path, from_start=True)
+        if self._tracing:
+            self.correlator.attach(self._tracing.path, from_start=True)
         for client in self._clients:
             client.ring = self.correlator.attach(client.path, from_start=True)
 
@@ -295,6 +303,8 @@ class _Collector:
         while count := self._wire_reader.read(records.view("u1")):
             kept = records[:count]
             self._segments.append(kept[kept["kind"] == Kind.SEGMENT].copy())
+        if self._tracing:
+            self._tracing.reader.all()
         for client in self._clients:
             while count := client.reader.read(records.view("u1")):
                 for row in records["row"][:count][records["kind"][:count] == Kind.OPENED].tolist():
@@ -304,6 +314,9 @@ class _Collector:
             assert client.reader.lost == 0
 
     def finish(self) -> tuple[Any, Any]:
+        if self._tracing:
+            self._tracing.stop()
+            self.poll()
         self.correlator.flush()
         self.poll()
         assert self._wire_reader is not None
@@ -346,7 +359,14 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         clients = [_Client(inside, scenario, simulator, directory, number) for number in range(scenario.feeds)]
         for client in clients:
             stack.callback(client.close)
-        collector = _Collector(probe, clients)
+        tracing = None
+        if scenario.kernel and CAN_TRACE:
+            # As many rows as there are sockets: the server's own ends have another peer.
+            buffer_bytes, interval_ms = (4096, 100) if scenario.kernel_starved else (1 << 22, 2)
+            tracing = stack.enter_context(
+                Tracing(directory, [Selector(_PORT)], rows=1024, buffer_bytes=buffer_bytes, interval_ms=interval_ms)
+            )
+        collector = _Collector(probe, clients, tracing)
         collector.attach()
         wire.arm()
         began = time.monotonic()
@@ -365,6 +385,8 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         joined, segments = collector.finish()
         received = sum(client.reader.counters()[Counter.MESSAGES] for client in clients)
         snapshot = collector.correlator.snapshot()
+        kernel = tracing.reader.all() if tracing else None
+        events_lost = tracing.count(Counter.EVENTS_LOST) if tracing else 0
         sent = simulator.log
         assert wire.queue_drops() == 0
     return Evidence(
@@ -373,6 +395,8 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         joined=joined,
         ports=dict.fromkeys(collector.ports, sent[0].peer_port) if scenario.nat else collector.ports,
         segments=segments,
+        kernel=kernel,
+        events_lost=events_lost,
         snapshot=snapshot,
         received=received,
         dropped=dropped,

@@ -42,6 +42,10 @@ class Scenario:
     """One feed, behind a masquerading namespace: the server knows it by another address and port."""
     late_probe: bool = False
     """The wire probe sees no handshake, and the feed does not ask the kernel where its stream begins."""
+    kernel: bool = True
+    """The kernel probe runs beside, where it can."""
+    kernel_starved: bool = False
+    """Its buffer holds few events, and is emptied seldom: it loses some."""
     captured: float = 1.0
     """Share of the time that the wire probe runs: it is stopped and started again in turn."""
     aborted_after: int | None = None
@@ -50,7 +54,7 @@ class Scenario:
     """Reasons that this scenario's faults may give a message not to be joined by offset."""
     must: frozenset[str] = frozenset()
     """What must have happened at least once, or the scenario tests nothing: waits, copies, corrupt, merged, pruned,
-    wrapped, explained, socket, window."""
+    wrapped, explained, socket, window, kernel, lost."""
 
     def scaled(self, factor: float) -> Scenario:
         """The same with more messages."""
@@ -74,6 +78,8 @@ _EVERYTHING = Faults(
     delay_ns=200 * US,
     delay_jitter_ns=300 * US,
 )
+# What came before the wire probe was started.
+_BEFORE_THE_PROBE = frozenset({Reason.SOCK_NOT_LAST, Reason.NO_FLOW, Reason.WIRE_GAP})
 _SHAPES = {
     "coalesced": Shape(coalesce=4),
     "one-send": Shape(coalesce=3, coalesce_into=Coalesce.SEND),
@@ -182,7 +188,34 @@ SCENARIOS = [
         excuses=frozenset({Reason.WIRE_GAP}),
     ),
     Scenario(
+        name="ws-capture-gaps-no-kernel",
+        kernel=False,
+        captured=0.7,
+        speed=Fraction(2),
+        must=frozenset({"explained"}),
+        excuses=frozenset({Reason.WIRE_GAP}),
+    ),
+    Scenario(name="ws-drop-no-kernel", kernel=False, to_client=_loss(2), must=frozenset({"waits"})),
+    Scenario(name="ws-kernel-losses", kernel_starved=True, must=frozenset({"kernel", "lost"})),
+    # Nobody saw the handshake but the kernel probe: it teaches where the stream begins.
+    Scenario(
+        name="ws-late-wire",
+        late_probe=True,
+        shape=_SHAPES["coalesced"],
+        excuses=_BEFORE_THE_PROBE,
+        must=frozenset({"kernel"}),
+    ),
+    Scenario(
+        name="wss-1.3-nat-late-wire",
+        tls="1.3",
+        nat=True,
+        late_probe=True,
+        excuses=_BEFORE_THE_PROBE,
+        must=frozenset({"kernel"}),
+    ),
+    Scenario(
         name="ws-no-base",
+        kernel=False,
         late_probe=True,
         shape=_SHAPES["coalesced"],
         excuses=frozenset({Reason.NO_BASE, Reason.NO_FLOW, Reason.SOCK_NOT_LAST}),
@@ -190,6 +223,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="ws-nat-unseen",
+        kernel=False,
         nat=True,
         late_probe=True,
         shape=_SHAPES["coalesced"],

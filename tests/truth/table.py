@@ -18,7 +18,19 @@ from truth.play import play
 from truth.scenario import SCENARIOS
 from truth.verdict import Verdict, judge
 
-_COLUMNS = ("messages", "wrong", "offset", "explained", "waits", "copies", "merged")
+_COLUMNS = (
+    "messages",
+    "wrong",
+    "offset",
+    "explained",
+    "waits",
+    "copies",
+    "merged",
+    "readable",
+    "copied",
+    "kernel",
+    "lost",
+)
 
 
 def _row(verdict: Verdict) -> str:

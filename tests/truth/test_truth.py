@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tickpath.exporter.correlator import Leg, Stamp
+from kernel.tracing import CAN_TRACE
+from tickpath.exporter.correlator import Leg, Reason, Stamp
 from tickpath.lab.shuttle import RECORD, Faults, When
 from truth.model import streams
 from truth.play import Evidence, play
@@ -23,6 +25,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="the truth wire makes network namespaces: needs root"),
 ]
+_kernel = pytest.mark.skipif(not CAN_TRACE, reason="the kernel probe cannot run here")
 
 
 def test_there_are_ten_thousand_messages_at_least() -> None:
@@ -31,6 +34,11 @@ def test_there_are_ten_thousand_messages_at_least() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_every_message_is_joined_with_the_frame_that_brought_it(scenario: Scenario, tmp_path: Path) -> None:
+    if not CAN_TRACE:
+        # What the kernel probe has to do with it cannot be shown here.
+        if scenario.late_probe and scenario.kernel:
+            pytest.skip("the kernel probe cannot run here")
+        scenario = dataclasses.replace(scenario, must=scenario.must - {"kernel", "lost"})
     for seed in range(1, 6):
         verdict = judge(scenario, play(scenario, tmp_path / str(seed), seed))
         assert verdict.wrong == 0, "\n".join(verdict.complaints)
@@ -41,6 +49,9 @@ def test_every_message_is_joined_with_the_frame_that_brought_it(scenario: Scenar
     assert verdict.offset + verdict.explained == verdict.messages
     if not scenario.excuses:
         assert verdict.offset == verdict.messages
+    if scenario.kernel and CAN_TRACE and not verdict.lost:
+        assert verdict.readable == verdict.copied == verdict.messages
+        assert verdict.kernel == verdict.messages or scenario.excuses
 
 
 # --- the verdict itself: it has to see each kind of error ---
@@ -73,6 +84,27 @@ def _no_wait(joined: Any) -> None:
     joined["blocked"][at] = 0
 
 
+def _wire_late(joined: Any) -> None:
+    """By less than the frame's write took: the wire's own check cannot see it."""
+    joined["in_order_ns"][4] = joined["readable_ns"][4] + 1
+
+
+def _asked_late(joined: Any) -> None:
+    joined["asked_ns"][4] = joined["copied_ns"][4] + 1
+
+
+def _without(stamp: Stamp) -> Callable[[Any], None]:
+    def spoil(joined: Any) -> None:
+        joined["stamps"][5] &= ~np.uint32(int(stamp))
+        joined["missing"][5] = Reason.READABLE_GAP if stamp is Stamp.READABLE else Reason.COPIED_GAP
+
+    return spoil
+
+
+def _part(joined: Any) -> None:
+    joined["leg_ns"][5, Leg.WAKE] += 1
+
+
 def _no_in_order(joined: Any) -> None:
     joined["stamps"][5] &= ~np.uint32(int(Stamp.IN_ORDER))
 
@@ -99,6 +131,13 @@ def _set(name: str, value: int) -> Callable[[Any], None]:
         pytest.param(_set("span_flags", 1), id="a copy that was not"),
         pytest.param(lambda joined: _later(joined, "ordinal"), id="a message that was never sent"),
         pytest.param(lambda joined: joined["leg_ns"].__setitem__((2, Leg.CPU), 5), id="hops that do not add up"),
+        pytest.param(lambda joined: _later(joined, "readable_ns"), id="readable at another moment", marks=_kernel),
+        pytest.param(lambda joined: _later(joined, "copied_ns"), id="copied at another moment", marks=_kernel),
+        pytest.param(_asked_late, id="asked after it was copied", marks=_kernel),
+        pytest.param(_wire_late, id="in-order arrival after readable", marks=_kernel),
+        pytest.param(_without(Stamp.READABLE), id="not readable, without a gap", marks=_kernel),
+        pytest.param(_without(Stamp.COPIED), id="not copied, without a gap", marks=_kernel),
+        pytest.param(_part, id="parts that are not the hop", marks=_kernel),
     ],
 )
 def test_the_verdict_sees(evidence: tuple[Scenario, Evidence], spoil: Callable[[Any], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from tickpath.event import SegmentFlag, Source
 from tickpath.exporter.correlator import HOPS, Leg, Match, Reason, Stamp
 from tickpath.lab.simulator.truth import Sent
+from truth.kernel import KernelTimes, complaints, gaps, ordered
 from truth.model import CORRUPTED, FORWARDED, TO_CLIENT, Expected, Stream, streams
 from truth.play import Evidence
 from truth.scenario import Scenario
@@ -42,6 +43,12 @@ class Verdict:
     window: int = 0
     """Messages under the lesser methods, which claim no exact frame."""
     reasons: dict[str, int] = field(default_factory=dict)
+    readable: int = 0
+    copied: int = 0
+    kernel: int = 0
+    """Messages with own, in-order, readable, copied and received, in that order."""
+    lost: int = 0
+    """Events that the kernel probe counted as lost: what alone excuses a message without a kernel stamp."""
     seconds: float = 0.0
     untested: list[str] = field(default_factory=list)
     """What the scenario is for and did not happen: another seed may do it."""
@@ -94,6 +101,7 @@ class _Judge:
         self._gro = scenario.gro_flush_ns is not None
         self._captures = _Captures(evidence.segments)
         self._captured: dict[int, bool] = {}
+        self._kernel = None if evidence.kernel is None else KernelTimes(evidence.kernel)
         self._streams = self._by_connection(streams(evidence.log))
         self._sent: dict[tuple[int, int], Sent] = {(e.peer_port, e.ordinal): e for e in evidence.sent}
         sessions = scenario.feeds * (scenario.reconnects + 1)
@@ -113,6 +121,9 @@ class _Judge:
         verdict.corrupt = int((forwarded & (log["fate"] & CORRUPTED != 0)).sum())
         verdict.messages = len(evidence.joined)
         verdict.wrapped = sum(stream.isn + stream.bytes >= 1 << 32 for stream in self._streams.values())
+        verdict.lost = evidence.events_lost
+        if self._kernel and self._kernel.overlaps:
+            self._session_wrong(f"{self._kernel.overlaps} intervals of the kernel probe tell of bytes told before")
         seen: set[tuple[int, int]] = set()
         for result in evidence.joined:
             key = (evidence.ports[int(result["ring"]), int(result["row"])], int(result["ordinal"]))
@@ -161,6 +172,8 @@ class _Judge:
         verdict.waits += want.waits
         verdict.copies += len(want.copies) > 1
         self._sums(key, result)
+        if self._kernel:
+            self._kernel_stamps(key, result, want, self._kernel)
         if int(result["tcp_seq"]) not in ((0, want.seq) if self._scenario.late_probe else (want.seq,)):
             verdict.complain(f"{key}: sequence number {result['tcp_seq']}, not {want.seq}")
         if int(result["method"]) == Match.OFFSET:
@@ -270,6 +283,19 @@ class _Judge:
             verdict.complain(f"{key}: a guess where the stream's base is known: method {result['method']}")
         else:
             verdict.explained += 1
+
+    def _kernel_stamps(self, key: tuple[int, int], result: Any, want: Expected, times: KernelTimes) -> None:
+        verdict = self.verdict
+        for text in complaints(result, want, self._log, times):
+            verdict.complain(f"{key}: {text}")
+        explained = gaps(result, times)
+        for reason in explained:
+            verdict.reasons[reason.name.lower()] = verdict.reasons.get(reason.name.lower(), 0) + 1
+        if explained and not verdict.lost:
+            verdict.complain(f"{key}: {explained[0].name}, and no event was lost")
+        verdict.readable += bool(int(result["stamps"]) & Stamp.READABLE)
+        verdict.copied += bool(int(result["stamps"]) & Stamp.COPIED)
+        verdict.kernel += ordered(result)
 
     def _sums(self, key: tuple[int, int], result: Any) -> None:
         """What is there adds up, in integers."""
