@@ -28,6 +28,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_KIND_COPIED
         TP_KIND_CLOCK
         TP_KIND_CONNECT
+        TP_KIND_PASSED
 
     enum tp_clock:
         TP_CLOCK_NONE

@@ -34,6 +34,7 @@ enum tp_kind {
     TP_KIND_COPIED = 10,  /* the kernel had copied [from, to) to user space; body tp_interval */
     TP_KIND_CLOCK = 11,   /* one bracketed reading of `clock`; body tp_clock_reading */
     TP_KIND_CONNECT = 12, /* what an attempt to connect came to; body tp_connect */
+    TP_KIND_PASSED = 13,  /* kernel: no record of anything that was over before time_ns will follow; body unused */
 };
 
 enum tp_clock {

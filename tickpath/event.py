@@ -63,6 +63,7 @@ class Kind(IntEnum):
     COPIED = _event.KIND["COPIED"]
     CLOCK = _event.KIND["CLOCK"]
     CONNECT = _event.KIND["CONNECT"]
+    PASSED = _event.KIND["PASSED"]
 
 
 class Clock(IntEnum):

@@ -192,15 +192,31 @@ static void read_own_clock(struct tp_correlator *c) {
         tp_timeline_reading(&c->join.timeline, TP_TIMELINE_SELF, &events[i]);
 }
 
-/* A dead producer's last records are taken before it is given up. */
+static size_t take_batch(struct tp_correlator *c, uint32_t input, int64_t now_ns) {
+    struct ring *r = &c->rings[input];
+    size_t count = tp_ring_read(&r->reader, c->batch, BATCH);
+    r->dry = count < BATCH;
+    tp_join_records(&c->join, input, c->batch, count, now_ns);
+    return count;
+}
+
+/* A dead producer's last records are taken before it is given up: those too that it wrote after its ring was dry. */
 static void check_alive(struct tp_correlator *c, int64_t now_ns) {
     if (c->alive_checked_ns && now_ns - c->alive_checked_ns < TP_HOUSEKEEPING_NS)
         return;
     c->alive_checked_ns = now_ns;
     for (uint32_t i = 0; i < TP_INPUTS; i++) {
         struct ring *r = &c->rings[i];
-        if (r->attached && r->dry)
-            tp_join_input_alive(&c->join, i, tp_ring_alive(&r->reader) == 1, now_ns);
+        if (!r->attached || !r->dry)
+            continue;
+        bool alive = tp_ring_alive(&r->reader) == 1;
+        if (!alive) {
+            take_batch(c, i, now_ns);
+            if (!r->dry)
+                continue;
+            alive = tp_ring_alive(&r->reader) == 1; /* a successor may have begun in them */
+        }
+        tp_join_input_alive(&c->join, i, alive, now_ns);
     }
 }
 
@@ -215,10 +231,8 @@ uint64_t tp_correlator_poll(struct tp_correlator *c, int64_t now_ns) {
         c->rings[i].dry = false;
     struct ring *r;
     while (handled < POLL_RECORDS && (r = next_ring(c, &input))) {
-        size_t count = tp_ring_read(&r->reader, c->batch, BATCH);
-        r->dry = count < BATCH;
+        size_t count = take_batch(c, input, now);
         handled += count;
-        tp_join_records(&c->join, input, c->batch, count, now);
         if (count && c->join.inputs[input].kind == TP_INPUT_FEED)
             tp_join_advance(&c->join, now, horizon(c, now), false);
         /* A snapshot may be waiting: between batches everything adds up. */

@@ -117,11 +117,11 @@ static void walk(const struct tp_flow *f, const struct tp_conn *c, const struct 
     }
 }
 
-/* Whether every wire producer has shown segments from after the message's receipt, of whatever flow. */
-static bool wires_passed(const struct tp_join *j, const struct tp_pending *m) {
+/* Whether every living producer of that kind has told something from after `until_ns`, of whatever flow or socket. */
+static bool all_passed(const struct tp_join *j, enum tp_input_kind kind, int64_t until_ns) {
     for (uint32_t i = 0; i < TP_INPUTS; i++) {
         const struct tp_input *in = &j->inputs[i];
-        if (in->kind == TP_INPUT_WIRE && in->alive && in->mark_ns <= m->received_ns + TP_SAME_FRAME_NS)
+        if (in->kind == kind && in->alive && in->mark_ns <= until_ns)
             return false;
     }
     return true;
@@ -149,7 +149,7 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
     }
     /* A producer that has just begun may be about to show it. */
     if (!observed)
-        all_over = wires_passed(j, m);
+        all_over = all_passed(j, TP_INPUT_WIRE, m->received_ns + TP_SAME_FRAME_NS);
     if (!exact) {
         a->reason = m->tier == TP_TIER_C ? TP_REASON_TIER_C : TP_REASON_NO_BASE;
         return m->tier == TP_TIER_C && all_over;
@@ -174,6 +174,9 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
     return all_over || (all_there && a->in_order != TP_REASON_WIRE_GAP);
 }
 
+/* Looks for the byte's intervals. Returns true when no record that may still come can change the answer: both events
+ * were over, and had their room in the probe's buffer, when the read returned; what the probe tells of a later moment
+ * is behind them. */
 static bool look_in_kernel(const struct tp_join *j, const struct tp_conn *c, const struct tp_pending *m,
                            const struct tp_span **readable, const struct tp_span **copied) {
     *readable = *copied = NULL;
@@ -181,8 +184,8 @@ static bool look_in_kernel(const struct tp_join *j, const struct tp_conn *c, con
         return true;
     *readable = tp_span_map_find(&c->readable, m->end - 1);
     *copied = tp_span_map_find(&c->copied, m->end - 1);
-    return j->kernels == 0 ||
-           ((*readable || c->readable_mark_ns > m->received_ns) && (*copied || c->copied_mark_ns > m->received_ns));
+    return j->kernels == 0 || (*readable && *copied) ||
+           all_passed(j, TP_INPUT_KERNEL, m->received_ns + TP_KERNEL_SKEW_NS);
 }
 
 /* The socket's own stamp is of the last segment that the read touched: the message's, when it ends what was read and

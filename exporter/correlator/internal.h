@@ -15,6 +15,8 @@
 #define TP_BUCKETS 1024u /* of the hash tables */
 #define TP_BIND_RETRY_NS INT64_C(10000000)
 #define TP_HOUSEKEEPING_NS INT64_C(100000000)
+/* How far the kernel's own reading of the monotonic clock (ktime_get_mono_fast_ns) may be behind a process's. */
+#define TP_KERNEL_SKEW_NS INT64_C(10000)
 #define TP_NEAR_NS INT64_C(10000000) /* how old a segment may be that a lesser method takes */
 /* NAT: how far a flow may be from where the connection stands; the largest receive buffer that Linux grants by default.
  */
@@ -115,8 +117,6 @@ struct tp_conn {
     uint64_t bind_version;
     struct tp_span_map readable;
     struct tp_span_map copied;
-    int64_t readable_mark_ns;
-    int64_t copied_mark_ns;
     struct tp_queue reads;
     int64_t
         emptied_ns; /* the read before those was asked for, and left nothing; INT64_MIN: it left something, or none */
@@ -130,7 +130,7 @@ struct tp_input {
     enum tp_input_kind kind;
     bool alive;
     int64_t last_ns; /* monotonic, of the last record */
-    int64_t mark_ns; /* wire: latest arrival that it has shown, of any flow */
+    int64_t mark_ns; /* wire: latest arrival that it has shown, of any flow; kernel: likewise, of any connection */
     int (*row)(const void *context, uint32_t handle, struct tp_row *out); /* 0, or a negative errno */
     const void *context;
     void **by_row;     /* tp_conn (feed) or tp_observer (wire) of each row index */

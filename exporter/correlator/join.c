@@ -116,6 +116,8 @@ static bool record_good(const struct tp_event *e) {
         return time_good(e->time_ns) && time_good((int64_t)e->read.asked_ns) && range_good(e->read.from, e->read.to);
     case TP_KIND_MESSAGE:
         return time_good(e->time_ns) && time_good(e->message.exchange_ns) && e->message.end < OFFSET_LIMIT;
+    case TP_KIND_PASSED:
+        return time_good(e->time_ns);
     case TP_KIND_MESSAGE_WIDE:
         return duration_good(e->wide.decode_ns) && duration_good(e->wide.parsed_ns) &&
                duration_good(e->wide.published_ns);
@@ -198,6 +200,12 @@ static void take_segment(struct tp_join *j, uint32_t input, const struct tp_even
     }
 }
 
+/* A kernel probe's records come in the order in which the kernel made room for them, each after it read the clock. */
+static void take_mark(struct tp_input *in, int64_t time_ns) {
+    if (time_ns > in->mark_ns)
+        in->mark_ns = time_ns;
+}
+
 static void take_interval(struct tp_join *j, uint32_t input, const struct tp_event *e, int64_t now_ns) {
     const struct tp_interval *i = &e->interval;
     struct tp_conn *c = tp_conn_of_cookie(j, input, e->row, i->cookie, now_ns);
@@ -219,11 +227,7 @@ static void take_interval(struct tp_join *j, uint32_t input, const struct tp_eve
         .last_ns = e->time_ns,
         .tag = i->asked_ns,
     };
-    bool readable = e->kind == TP_KIND_READABLE;
-    int64_t *mark_ns = readable ? &c->readable_mark_ns : &c->copied_mark_ns;
-    if (e->time_ns > *mark_ns)
-        *mark_ns = e->time_ns;
-    tp_span_map_add(readable ? &c->readable : &c->copied, &span);
+    tp_span_map_add(e->kind == TP_KIND_READABLE ? &c->readable : &c->copied, &span);
 }
 
 static void take_read(struct tp_join *j, uint32_t input, const struct tp_event *e, int64_t now_ns) {
@@ -374,7 +378,8 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
         /* A kind that this sort of producer does not write would be taken for another's row. */
         if ((e->kind == TP_KIND_SEGMENT && in->kind != TP_INPUT_WIRE) ||
             ((e->kind == TP_KIND_READ || e->kind == TP_KIND_MESSAGE) && in->kind != TP_INPUT_FEED) ||
-            ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED || e->kind == TP_KIND_CONNECT) &&
+            ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED || e->kind == TP_KIND_CONNECT ||
+              e->kind == TP_KIND_PASSED) &&
              in->kind != TP_INPUT_KERNEL)) {
             j->totals.unknown_kinds++;
             continue;
@@ -397,6 +402,10 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
         case TP_KIND_READABLE:
         case TP_KIND_COPIED:
             take_interval(j, input, e, now_ns);
+            take_mark(in, e->time_ns);
+            break;
+        case TP_KIND_PASSED:
+            take_mark(in, e->time_ns);
             break;
         case TP_KIND_CONNECT:
             tp_account_connect(j, &e->connect);

@@ -27,14 +27,17 @@ int tp_tracer_open(struct tp_tracer *tracer, const struct tp_rungs_wanted *wante
     tracer->processors = libbpf_num_possible_cpus();
     tracer->values = calloc(tracer->processors > 0 ? (size_t)tracer->processors : 1, sizeof(*tracer->values));
     tracer->events = ring_buffer__new(tracer->rungs.maps[TP_SHARED_EVENTS], take, tracer, NULL);
-    if (tracer->processors > 0 && tracer->values && tracer->events)
+    error = tracer->processors > 0 && tracer->values && tracer->events
+                ? tp_kernel_passed_open(&tracer->passed, tracer->rungs.maps[TP_SHARED_EVENTS])
+                : -ENOMEM;
+    if (!error)
         return 0;
-    snprintf(why, why_bytes, "mapping the BPF ring buffer: %s", strerror(ENOMEM));
+    snprintf(why, why_bytes, "mapping the BPF ring buffer: %s", strerror(-error));
     tp_rungs_close(&tracer->rungs);
     ring_buffer__free(tracer->events);
     free(tracer->values);
     *tracer = (struct tp_tracer){0};
-    return -ENOMEM;
+    return error;
 }
 
 static int64_t monotonic_ns(void) {
@@ -168,7 +171,9 @@ int tp_tracer_run(struct tp_tracer *tracer, int stop_fd, int interval_ms) {
     int64_t counted_ns = 0;
     int error = 0, ready = 0;
     while (!error && ready == 0) {
+        tp_kernel_passed_begin(&tracer->passed, monotonic_ns());
         error = drain(tracer);
+        tp_kernel_passed_end(&tracer->passed, tracer->taken == 0, tracer->ring);
         int64_t now_ns = monotonic_ns();
         if (now_ns - counted_ns > INT64_C(100000000)) {
             count(tracer);
@@ -193,6 +198,7 @@ void tp_tracer_close(struct tp_tracer *tracer) {
     if (!tracer->events)
         return;
     tp_rungs_close(&tracer->rungs);
+    tp_kernel_passed_close(&tracer->passed);
     ring_buffer__free(tracer->events);
     free(tracer->values);
     tp_kernel_sockets_destroy(&tracer->sockets);

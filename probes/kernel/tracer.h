@@ -10,6 +10,7 @@
 
 #include "kernel.h"
 #include "rungs.h"
+#include "passed.h"
 #include "sockets.h"
 
 /* Records taken at a time, so that a flood cannot keep the loop from its stop. */
@@ -30,6 +31,7 @@ struct tp_tracer {
     int taken; /* of this drain */
     struct tp_ring_writer *ring;
     struct tp_kernel_sockets sockets;
+    struct tp_kernel_passed passed;
 };
 
 /* Attaches the best programs that this kernel lets us have: from now on they run, and their records wait in the buffer.

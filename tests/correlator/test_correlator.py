@@ -183,6 +183,57 @@ def test_a_kernel_record_gives_the_base_of_a_connection_whose_handshake_nobody_s
     assert result["leg_ns"][Leg.WAKE] == 50
 
 
+def _unselected(bench: Bench) -> None:
+    """A message whose connection the kernel probe does not select; its wire stamp is there."""
+    wire, feed = opened(bench.wire, irs=IRS), opened(bench.feed, irs=IRS, cookie=5)
+    write(bench.wire, segment(wire, START_NS + 100, 0, 500))
+    write(bench.feed, read(feed, START_NS + 300, 0, 500), message(feed, START_NS + 400, 500))
+
+
+@pytest.mark.parametrize("kind", [Kind.READABLE, Kind.COPIED, Kind.PASSED], ids=lambda kind: str(kind.name).lower())
+def test_a_message_waits_for_the_kernel_probe_until_it_tells_of_a_later_moment(bench: Bench, kind: Kind) -> None:
+    """Its records come in the order of events: what it tells of another connection, or of none, shows that it has."""
+    with RingWriter(bench.directory, "kernel", "kernel", capacity=64, rows=8) as kernel:
+        bench.correlator.attach(kernel.path)
+        handle = opened(kernel, cookie=6, local=("10.0.0.1", 40001))
+        other = {} if kind is Kind.PASSED else {"from": 0, "to": 500, "cookie": 6, "seq": 501}
+
+        def told(at_ns: int) -> Any:
+            return record(kind, handle, at_ns, "interval", **other)
+
+        _unselected(bench)
+        assert len(bench.poll(START_NS + 1 * MS)) == 0
+        write(kernel, told(START_NS + 400))
+        assert len(bench.poll(START_NS + 2 * MS)) == 0, "the moment of its receipt is not later"
+        write(kernel, told(START_NS + 1 * MS))
+        (result,) = bench.poll(START_NS + 3 * MS)
+    assert Reason(int(result["missing"][Leg.KERNEL_TO_USER])) is Reason.NO_SOCKET
+
+
+def test_a_message_waits_for_every_kernel_probe_that_lives(bench: Bench) -> None:
+    first = RingWriter(bench.directory, "kernel-a", "kernel", capacity=64, rows=8)
+    with first, RingWriter(bench.directory, "kernel-b", "kernel", capacity=64, rows=8) as second:
+        for kernel in (first, second):
+            bench.correlator.attach(kernel.path)
+        _unselected(bench)
+        write(first, record(Kind.PASSED, 0xFFFFFFFF, START_NS + 1 * MS))
+        assert len(bench.poll(START_NS + 2 * MS)) == 0
+        interval = {"from": 0, "to": 500, "cookie": 5, "seq": (IRS + 501) % 2**32}
+        handle = opened(second, cookie=5)
+        write(second, record(Kind.READABLE, handle, START_NS + 150, "interval", **interval))
+        write(second, record(Kind.COPIED, handle, START_NS + 200, "interval", **interval))
+        (result,) = bench.poll(START_NS + 3 * MS)
+    assert result["leg_ns"][Leg.WAKE] == 50
+
+
+def test_a_kernel_probe_that_died_is_waited_for_no_more(bench: Bench) -> None:
+    with RingWriter(bench.directory, "kernel", "kernel", capacity=64, rows=8) as kernel:
+        bench.correlator.attach(kernel.path)
+        _unselected(bench)
+        assert len(bench.poll(START_NS + 1 * MS)) == 0
+    assert len(bench.poll(START_NS + 200 * MS)) == 1
+
+
 def test_nat_is_seen_through_by_remote_address_and_sequence(bench: Bench) -> None:
     wire = opened(bench.wire, local=("192.0.2.9", 61000), irs=IRS)
     feed = opened(bench.feed, irs=IRS)

@@ -321,6 +321,25 @@ def test_started_mid_stream_it_knows_where_the_stream_is(tmp_path: Path) -> None
 
 
 @traced
+def test_it_says_up_to_when_it_has_told_everything(tmp_path: Path) -> None:
+    """Where it is quiet, too; and never before a record of something earlier."""
+    with Server() as server, Tracing(tmp_path, [server.selector]) as tracing:
+        quiet = tracing.reader.wait(Kind.PASSED, 3)
+        peers = server.connect()
+        for _ in range(50):
+            peers.send(300)
+            peers.read(300)
+        after_ns = time.monotonic_ns()
+        wait_until(lambda: bool((tracing.reader.of(Kind.PASSED)["time_ns"] > after_ns).any()))
+        told = tracing.reader.all()
+    assert (np.diff(quiet["time_ns"]) > 0).all()
+    passed = np.maximum.accumulate(np.where(told["kind"] == Kind.PASSED, told["time_ns"], 0))
+    events = np.isin(told["kind"], (Kind.READABLE, Kind.COPIED))
+    assert events.sum() == 100
+    assert (told["time_ns"][events] > passed[events]).all()
+
+
+@traced
 def test_two_at_once_see_the_same(tmp_path: Path) -> None:
     with (
         Server() as server,
