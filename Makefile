@@ -19,7 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth sanitize fuzz faults lint bench format clean system build wanted
+.PHONY: help demo test truth blame sanitize fuzz faults lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: wanted build ## unit, property and namespace tests: make test ARGS="-k rin
 
 truth: build ## 100,000 messages over the truth wire, each against a naive model; JSON in build/truth.json
 	$(Q)$(BIN)/python -P tests/truth/table.py --factor 6 --json build/truth.json $(ARGS)
+
+blame: build ## a stall in each step of a paced stream, and which part of the time it moved
+	$(Q)$(BIN)/python -P tests/blame/table.py $(ARGS)
 
 sanitize: wanted build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
 	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile $(UNIT_TESTS) $(ARGS)

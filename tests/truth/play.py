@@ -150,7 +150,7 @@ class _Client:
         self.reader.close()
 
 
-class _Probe:
+class WireProbe:
     """The wire probe in a thread; may be stopped and started again, as one process after the other."""
 
     def __init__(self, wire: TruthWire, directory: Path) -> None:
@@ -274,7 +274,7 @@ def _simulator(scenario: Scenario, wire: TruthWire) -> Simulator:
 class _Collector:
     """Polls the correlator and keeps all that comes out; reads the rings once more, for itself."""
 
-    def __init__(self, probe: _Probe, clients: list[_Client], tracing: Tracing | None) -> None:
+    def __init__(self, probe: WireProbe, clients: list[_Client], tracing: Tracing | None) -> None:
         self.correlator = Correlator(joined_capacity=1 << 16)
         self._probe = probe
         self._tracing = tracing
@@ -346,7 +346,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         simulator = _simulator(scenario, wire)
         with wire.inside(wire.server):
             stack.enter_context(simulator)
-        probe = _Probe(wire, directory)
+        probe = WireProbe(wire, directory)
         probe.start()
         stack.callback(probe.stop)
         if scenario.late_probe:
@@ -420,7 +420,7 @@ def _rounds(scenario: Scenario, simulator: Simulator, clients: list[_Client]) ->
         yield
 
 
-def _capture_or_not(scenario: Scenario, probe: _Probe, began: float) -> None:
+def _capture_or_not(scenario: Scenario, probe: WireProbe, began: float) -> None:
     if scenario.late_probe and not probe.running and time.monotonic() - began > _LATE_S:
         probe.start()
     if scenario.captured == 1.0:
