@@ -19,7 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth blame sanitize fuzz faults lint bench format clean system build wanted
+.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: build ## tickpath's own costs beside their yardsticks: make bench ARGS="-
 
 lint: build ## formatting, typing, compiler warnings, import direction
 	$(Q)VENV=$(VENV) tools/lint
+
+dashboards: build ## write the dashboards' JSON from their source, dashboards/boards
+	$(Q)PYTHONPATH=dashboards $(BIN)/python -P -m boards
 
 format: build ## let the formatters rewrite the tree
 	$(Q)$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(BIN)/clang-format -i

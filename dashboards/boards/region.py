@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Region: where the time goes in one region and on its hosts, its connections, and what runs short."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.models import dashboard
+
+from boards import panels
+from boards.fleet import HOPS
+from boards.frame import (
+    FEED,
+    INSTANCE,
+    NEVER_COUNTED,
+    NO_MESSAGES,
+    NO_WIRE,
+    REGION,
+    VENUE,
+    Frame,
+    Name,
+    Row,
+    feeds,
+    instances,
+    regions,
+)
+from boards.panels import ANY, BUSY, COUNT, PER_SECOND, SHARE, SOME, About, Query
+from boards.queries import CONNECT, HOP, PART, SPAN, over_window, per_second, selector
+
+_HERE = selector(REGION, INSTANCE)
+_MESSAGES = selector(REGION, INSTANCE, VENUE, FEED)
+_QUANTILES = ((0.5, "P50"), (0.99, "P99"), (0.999, "P99.9"))
+
+
+def _span(name: str) -> str:
+    return selector(REGION, INSTANCE, VENUE, FEED, f'span="{name}"')
+
+
+def _figures(frame: Frame) -> Row:
+    of = frame.histograms
+    matched = per_second("tickpath_messages_total", selector(REGION, INSTANCE, VENUE, FEED, 'method="offset"'))
+    figures = [
+        panels.number(
+            About(title=title, meaning=meaning, empty=empty, unit=unit, levels=levels, width=4, height=4),
+            Query(expr, title),
+        )
+        for title, meaning, expr, empty, unit, levels in (
+            (
+                "Messages",
+                "Messages a second, matched or not.",
+                per_second("tickpath_messages_total", _MESSAGES),
+                NO_MESSAGES,
+                PER_SECOND,
+                panels.NONE,
+            ),
+            (
+                "Matched by offset",
+                "Share of messages whose own byte was seen on the wire; only these are in the histograms.",
+                f"{matched} / {per_second('tickpath_messages_total', _MESSAGES)}",
+                NO_WIRE,
+                SHARE,
+                ((0.0, "red"), (0.9, "yellow"), (0.99, "green")),
+            ),
+            *(
+                (
+                    f"In host {name}",
+                    "NIC → published. No exchange clock is in it.",
+                    of.quantile(quantile, SPAN, _span("in_host"), ""),
+                    NO_WIRE,
+                    panels.SECONDS,
+                    panels.LATENCY,
+                )
+                for quantile, name in _QUANTILES
+            ),
+            (
+                "Exporters",
+                "Exporters of the region that are scraped.",
+                f"count(tickpath_build_info{_HERE})",
+                "No exporter of this region is scraped (tickpath_build_info): see targets/ and the label region.",
+                COUNT,
+                panels.NONE,
+            ),
+        )
+    ]
+    return Row("Now", figures)
+
+
+def _hops(frame: Frame) -> Row:
+    of = frame.histograms
+    averages = panels.stacked(
+        About(
+            title="Average: where the time goes",
+            meaning="Averages add up: each hop's, one on top of the other. The dashed line is the average of the "
+            "whole way (span total). Where it does not lie on top of the stack, messages lack stamps for some hops: "
+            "see tickpath_missing_hop_total. A negative bn_to_nic is clock error and hangs below zero.",
+            empty=NO_WIRE,
+            width=24,
+            height=9,
+        ),
+        Query(of.average(HOP, _MESSAGES, "hop"), "{{hop}}"),
+        Query(of.average(SPAN, _span("total"), "span"), "{{span}}"),
+    )
+    quantiles = [
+        panels.lines(
+            About(
+                title=f"{name} per hop",
+                meaning=f"{name} of each hop, of its own slowest messages. Quantiles do not add up, so they are "
+                "not stacked: one hop's slow messages are not another's.",
+                empty=NO_WIRE,
+                width=8,
+            ),
+            Query(of.quantile(quantile, HOP, _MESSAGES, "hop"), "{{hop}}", exemplar=quantile > 0.5),
+            log=True,
+        )
+        for quantile, name in _QUANTILES
+    ]
+    return Row("Hops", [averages, *quantiles])
+
+
+def _hosts(frame: Frame) -> Row:
+    of = frame.histograms
+    hosts: list[timeseries.Panel] = [
+        panels.lines(
+            About(title=title, meaning=meaning, empty=empty, unit=unit, levels=levels, width=8),
+            Query(expr, "{{instance}}"),
+            log=unit == panels.SECONDS,
+        )
+        for title, meaning, expr, empty, unit, levels in (
+            (
+                "In host P99 per host",
+                "NIC → published on each host.",
+                of.quantile(0.99, SPAN, _span("in_host"), "instance"),
+                NO_WIRE,
+                panels.SECONDS,
+                panels.LATENCY,
+            ),
+            (
+                "kernel_to_user P99 per host",
+                HOPS["kernel_to_user"][0],
+                of.quantile(0.99, HOP, selector(REGION, INSTANCE, VENUE, FEED, 'hop="kernel_to_user"'), "instance"),
+                HOPS["kernel_to_user"][1],
+                panels.SECONDS,
+                panels.LATENCY,
+            ),
+            (
+                "Messages per host",
+                "Messages a second.",
+                per_second("tickpath_messages_total", _MESSAGES, "instance"),
+                NO_MESSAGES,
+                PER_SECOND,
+                panels.NONE,
+            ),
+        )
+    ]
+    return Row("Hosts", hosts)
+
+
+def _connections(frame: Frame) -> Row:
+    of = frame.histograms
+    connect = panels.lines(
+        About(
+            title="Connect latency",
+            meaning="SYN → established, as the kernel saw it, P50 and P99 by address family.",
+            empty="Needs `tickpath probe kernel` and a connection opened meanwhile (tickpath_connect_latency_seconds).",
+            width=8,
+        ),
+        *(
+            Query(of.quantile(quantile, CONNECT, _HERE, "family"), f"{name} {{{{family}}}}")
+            for quantile, name in _QUANTILES[:2]
+        ),
+        log=True,
+    )
+    connects = panels.lines(
+        About(
+            title="Connects",
+            meaning="Attempts to connect in each step, by result. Every opened one after the first is a reconnect.",
+            empty=NEVER_COUNTED,
+            unit=COUNT,
+            levels=panels.NONE,
+            width=8,
+        ),
+        Query(over_window("tickpath_connects_total", _HERE, "result"), "{{result}}"),
+    )
+    gaps = panels.lines(
+        About(
+            title="Gaps",
+            meaning="Sequence numbers that the venue skipped or a connection lost, and messages not read in time.",
+            empty=NEVER_COUNTED,
+            unit=COUNT,
+            levels=ANY,
+            width=8,
+        ),
+        Query(over_window("tickpath_feed_gaps_total", _HERE, "instance"), "{{instance}} venue's sequence"),
+        Query(over_window("tickpath_missed_messages_total", _MESSAGES, "instance"), "{{instance}} missed"),
+    )
+    return Row("Connections", [connect, connects, gaps])
+
+
+def _saturation(frame: Frame) -> Row:
+    of = frame.histograms
+    queueing = selector(REGION, INSTANCE, VENUE, FEED, 'part=~"app_busy|backlog"')
+    wake = selector(REGION, INSTANCE, VENUE, FEED, 'part="wake"')
+    lines = (
+        (
+            "The application's own queueing, P99",
+            "app_busy: readable while the application did other things. backlog: copied, and behind others. "
+            "Both grow when a parser or a publisher is too slow; the kernel has no part in them.",
+            (Query(of.quantile(0.99, PART, queueing, "part"), "{{part}}"),),
+            HOPS["kernel_to_user"][1],
+            panels.SECONDS,
+            panels.LATENCY,
+        ),
+        (
+            "The kernel's waking, P99",
+            "wake: from when the application waited and there was something to read, to when it had it.",
+            (Query(of.quantile(0.99, PART, wake, "instance"), "{{instance}}"),),
+            HOPS["kernel_to_user"][1],
+            panels.SECONDS,
+            panels.LATENCY,
+        ),
+        (
+            "Dropped, lost, evicted",
+            "Messages not published (the queue was full), records overwritten before they were read, and what the "
+            "correlator dropped to stay within its memory, in each step.",
+            (
+                Query(over_window("tickpath_publish_dropped_messages_total", _HERE, "instance"), "{{instance}} full"),
+                Query(over_window("tickpath_ring_lost_records_total", _HERE, "instance"), "{{instance}} lost"),
+                Query(over_window("tickpath_evicted_total", _HERE, "instance, what"), "{{instance}} {{what}} evicted"),
+            ),
+            NEVER_COUNTED,
+            COUNT,
+            ANY,
+        ),
+    )
+    made = [
+        panels.lines(
+            About(title=title, meaning=meaning, empty=empty, unit=unit, levels=levels, width=8),
+            *queries,
+            log=unit == panels.SECONDS,
+        )
+        for title, meaning, queries, empty, unit, levels in lines
+    ]
+    own = "and on (instance) tickpath_build_info"
+    for title, meaning, expr, unit, levels in (
+        (
+            "Exporter: CPU",
+            "Share of one core. At 1 the correlator has no time left, and rings are lapped.",
+            f"sum by (instance) (rate(process_cpu_seconds_total{_HERE}[$__rate_interval]) {own})",
+            SHARE,
+            BUSY,
+        ),
+        (
+            "Exporter: memory",
+            "Resident memory. It is bounded: a line that goes on rising is a fault.",
+            f"sum by (instance) (process_resident_memory_bytes{_HERE} {own})",
+            "bytes",
+            ((500e6, "yellow"), (1e9, "red")),
+        ),
+        (
+            "Messages that wait for stamps",
+            "Messages received whose stamps are not all there yet; they are in no other figure. Some are normal.",
+            f"sum by (instance) (tickpath_pending_messages{_HERE})",
+            COUNT,
+            ((100_000, "yellow"), (1_000_000, "red")),
+        ),
+    ):
+        made.append(
+            panels.lines(
+                About(
+                    title=title,
+                    meaning=meaning,
+                    empty="No exporter of this region is scraped (tickpath_build_info).",
+                    unit=unit,
+                    levels=levels,
+                    width=8,
+                ),
+                Query(expr, "{{instance}}"),
+            )
+        )
+    return Row("Saturation", made)
+
+
+def _missing() -> Row:
+    missing = panels.lines(
+        About(
+            title="Hops that could not be recorded",
+            meaning="Messages a second that lack a hop, part or span, with the reason; docs/matching.md explains each.",
+            empty=NEVER_COUNTED,
+            unit=PER_SECOND,
+            levels=panels.NONE,
+        ),
+        Query(per_second("tickpath_missing_hop_total", _MESSAGES, "hop, reason"), "{{hop}}: {{reason}}"),
+    )
+    unmatched = panels.lines(
+        About(
+            title="Unmatched share",
+            meaning="Share of messages without any wire stamp, by reason.",
+            empty="Every message was matched, or there were none (tickpath_unmatched_messages_total).",
+            unit=SHARE,
+            levels=SOME,
+        ),
+        Query(
+            f"{per_second('tickpath_unmatched_messages_total', _MESSAGES, 'reason')} / on () group_left () "
+            f"{per_second('tickpath_messages_total', _MESSAGES)}",
+            "{{reason}}",
+        ),
+    )
+    return Row("What is missing, and why", [missing, unmatched])
+
+
+def region(frame: Frame) -> dashboard.Dashboard:
+    """One region; its hosts can be chosen."""
+    return frame.make(
+        Name.REGION,
+        "One region and its hosts: averages that add up, quantiles that do not, connections, saturation.",
+        [regions(multi=False), instances(), *feeds(REGION, INSTANCE)],
+        [_figures(frame), _hops(frame), _hosts(frame), _connections(frame), _saturation(frame), _missing()],
+    )
