@@ -28,6 +28,8 @@ from boards.queries import HOP, PART, SPAN, per_second, selector
 
 # The classic threshold next to a millisecond: both dialects count there exactly.
 _SLOW_S = 0.0009765625
+# In the order of time.
+_PARTS = ("hol_wait", "stack", "app_busy", "wake", "backlog", "decode")
 
 
 def _where(*more: str) -> str:
@@ -81,7 +83,7 @@ def _parts(frame: Frame) -> Row:
             "kernel_to_user. The dashed line is the average of both hops together.",
             empty=NO_KERNEL,
         ),
-        Query(of.average(PART, _where(), "hop, part"), "{{hop}} {{part}}"),
+        [Query(of.average(PART, _where(f'part="{part}"'), "hop, part"), "{{hop}} {{part}}") for part in _PARTS],
         Query(f"sum ({of.average(HOP, hops, 'hop')})", "both hops"),
     )
     quantile = panels.lines(

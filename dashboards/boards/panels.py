@@ -88,10 +88,14 @@ def region_link(uid: str) -> build_dashboard.DashboardLink:
     return build_dashboard.DashboardLink("Region ${__field.labels.region}").url(url)
 
 
+def _ref(number: int) -> str:
+    return chr(ord("A") + number)
+
+
 def _targets(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     made: list[Builder[Dataquery]] = []
     for number, query in enumerate(queries):
-        target = prometheus.Dataquery().expr(query.expr).ref_id(chr(ord("A") + number)).datasource(DATASOURCE)
+        target = prometheus.Dataquery().expr(query.expr).ref_id(_ref(number)).datasource(DATASOURCE)
         target = target.legend_format(query.legend or "__auto").exemplar(query.exemplar)
         made.append(target.range())
     return made
@@ -135,8 +139,8 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
     return panel
 
 
-def stacked(about: About, parts: Query, whole: Query) -> timeseries.Panel:
-    """Values that add up, one on top of the other, and beside them the line that they should add up to."""
+def stacked(about: About, parts: Sequence[Query], whole: Query) -> timeseries.Panel:
+    """Values that add up, the first one lowest, and beside them the line that they should add up to."""
     over = [
         dashboard.DynamicConfigValue("custom.stacking", {"mode": "none", "group": "A"}),
         dashboard.DynamicConfigValue("custom.fillOpacity", 0),
@@ -145,10 +149,10 @@ def stacked(about: About, parts: Query, whole: Query) -> timeseries.Panel:
         dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "text"}),
     ]
     return (
-        lines(about, parts, whole)
+        lines(about, *parts, whole)
         .stacking(build_common.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
         .fill_opacity(60)
-        .override_by_query("B", over)
+        .override_by_query(_ref(len(parts)), over)
     )
 
 
@@ -231,10 +235,10 @@ def rows(about: About, keys: Sequence[str], *columns: Column, links: Sequence[st
     """A table, now: a row for each set of the labels `keys`, a column for each query."""
     queries: list[Builder[Dataquery]] = []
     for at, column in enumerate(columns):
-        target = prometheus.Dataquery().expr(column.expr).ref_id(chr(ord("A") + at)).datasource(DATASOURCE)
+        target = prometheus.Dataquery().expr(column.expr).ref_id(_ref(at)).datasource(DATASOURCE)
         queries.append(target.format(PromQueryFormat.TABLE).instant().legend_format("__auto"))
     # One query alone gives its column no letter.
-    values = ["Value"] if len(columns) == 1 else [f"Value #{chr(ord('A') + at)}" for at in range(len(columns))]
+    values = ["Value"] if len(columns) == 1 else [f"Value #{_ref(at)}" for at in range(len(columns))]
     names = {value: column.name for value, column in zip(values, columns, strict=True)}
     order = {name: at for at, name in enumerate([*keys, *values])}
     panel = (

@@ -96,7 +96,10 @@ def _hops(frame: Frame) -> Row:
             width=24,
             height=9,
         ),
-        Query(of.average(HOP, _MESSAGES, "hop"), "{{hop}}"),
+        [
+            Query(of.average(HOP, selector(REGION, INSTANCE, VENUE, FEED, f'hop="{hop}"'), "hop"), "{{hop}}")
+            for hop in HOPS
+        ],
         Query(of.average(SPAN, _span("total"), "span"), "{{span}}"),
     )
     quantiles = [
