@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stack.prometheus import Api
+
 FOLDER = Path(__file__).parent.parent / "dashboards"
 DIALECTS = ("native", "classic")
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -60,36 +59,17 @@ def substituted(expr: str, variables: Mapping[str, str]) -> str:
     return expr
 
 
-def ask(prometheus: str, path: str, **parameters: str) -> Any:
-    """`data` of an answer of Prometheus's API; its own message where it refuses."""
-    url = f"{prometheus}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-    try:
-        with _OPENER.open(url, timeout=30) as answer:
-            return json.load(answer)["data"]
-    except urllib.error.HTTPError as error:
-        raise AssertionError(f"{json.load(error).get('error')}: {parameters}") from None
+def series(prometheus: Api, query: PanelQuery, variables: Mapping[str, str], seconds: int = 60) -> int:
+    """How many series the query returns over the last so many seconds that have a number, which NaN is not.
 
-
-def samples(prometheus: str, query: PanelQuery, variables: Mapping[str, str], seconds: int = 60) -> list[list[Any]]:
-    """Series that the query returns over the last so many seconds, each with its numbers; NaN is none.
-
-    A native histogram counts by how many values it holds.
+    RuntimeError: Prometheus refuses the query.
     """
     expr = substituted(query.expr, variables)
     if query.instant:
-        found = ask(prometheus, "query", query=expr)["result"]
-        points = [
-            ([one["value"]] if "value" in one else [], [one["histogram"]] if "histogram" in one else [])
-            for one in found
-        ]
+        found = prometheus.get("/api/v1/query", query=expr)["result"]
+        points = [([one["value"]] if "value" in one else [], "histogram" in one) for one in found]
     else:
         now = time.time()
-        span = {"start": f"{now - seconds:.3f}", "end": f"{now:.3f}", "step": "2"}
-        found = ask(prometheus, "query_range", query=expr, **span)["result"]
-        points = [(one.get("values", []), one.get("histograms", [])) for one in found]
-    series = []
-    for values, histograms in points:
-        numbers = [value for _, value in values if value != "NaN"] + [one["count"] for _, one in histograms]
-        if numbers:
-            series.append(numbers)
-    return series
+        found = prometheus.get("/api/v1/query_range", query=expr, start=now - seconds, end=now, step=2)["result"]
+        points = [(one.get("values", []), "histograms" in one) for one in found]
+    return sum(histograms or any(value != "NaN" for _, value in values) for values, histograms in points)

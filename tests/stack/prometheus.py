@@ -127,7 +127,8 @@ def answered(body: bytes) -> Any:
 class Prometheus(Api):
     """A Prometheus that scrapes `targets` (region -> HOST:PORT, ...) and evaluates `rules`. Use as a context manager.
 
-    `every` is the interval of scrapes and of evaluations alike. `flags` are further ones of its command line.
+    `every` is the interval of scrapes and of evaluations alike. `flags` are further ones of its command line;
+    without `native-histograms` among the `features` it scrapes the text formats.
     """
 
     def __init__(
@@ -137,6 +138,8 @@ class Prometheus(Api):
         rules: Sequence[Path] = (),
         every: str = "1s",
         flags: Sequence[str] = (),
+        *,
+        features: str = FEATURES,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as free:
@@ -158,7 +161,7 @@ class Prometheus(Api):
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
-            f"--enable-feature={FEATURES}",
+            f"--enable-feature={features}",
             *flags,
         ]
 
