@@ -101,6 +101,7 @@ def _stamps(frame: Frame) -> Row:
             Query(of.quantile(quantile, HOP, _where('hop="bn_to_nic"'), "source"), f"{{{{source}}}} {name}")
             for quantile, name in ((0.5, "P50"), (0.99, "P99"))
         ),
+        log=True,
     )
     merged = panels.lines(
         About(

@@ -21,7 +21,11 @@ SECONDS = "s"
 PER_SECOND = "cps"
 SHARE = "percentunit"
 COUNT = "short"
-TABLE_LIMIT = 200
+
+# A hop has one colour, whatever else a panel shows.
+_HOPS = {"bn_to_nic": "blue", "nic_to_kernel": "purple", "kernel_to_user": "orange", "cpu": "yellow", "msk": "green"}
+# An axis shows this much at least: else a line of zeros lies below a hundred seconds, or ten thousand per cent.
+_SMALLEST = {SECONDS: 0.001, PER_SECOND: 1, SHARE: 0.01, COUNT: 1, "bytes": 1e6}
 
 Levels = tuple[tuple[float, str], ...]
 """From this value on, this colour; green below all of them."""
@@ -111,6 +115,7 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
         .unit(about.unit)
         .no_value(no_value(about.empty, (query.expr for query in queries)))
         .thresholds(thresholds(about.levels))
+        .color_scheme(build_dashboard.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
         .thresholds_style(build_common.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED))
         .span(about.width)
         .height(about.height)
@@ -119,8 +124,9 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
         .show_points(common.VisibilityMode.AUTO)
         .legend(
             build_common.VizLegendOptions()
+            .show_legend(True)
             .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.BOTTOM)
+            .placement(common.LegendPlacement.RIGHT if about.width > 8 else common.LegendPlacement.BOTTOM)
             .calcs(["lastNotNull", "max"])
         )
         .tooltip(
@@ -128,6 +134,10 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
         )
         .targets(_targets(queries))
     )
+    if any(query.legend == "{{hop}}" for query in queries):
+        for hop, colour in _HOPS.items():
+            fixed = dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+            panel = panel.override_by_name(hop, [fixed])
     if links:
         panel = panel.data_links([region_link(uid) for uid in links])
     if log:
@@ -135,7 +145,7 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
         scale = build_common.ScaleDistributionConfig().type(common.ScaleDistribution.SYMLOG).log(10)
         panel = panel.scale_distribution(scale.linear_threshold(1e-6))
     else:
-        panel = panel.axis_soft_min(0)
+        panel = panel.axis_soft_min(0).axis_soft_max(_SMALLEST.get(about.unit, 0.001))
     return panel
 
 

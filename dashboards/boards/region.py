@@ -110,6 +110,7 @@ def _hops(frame: Frame) -> Row:
                 "not stacked: one hop's slow messages are not another's.",
                 empty=NO_WIRE,
                 width=8,
+                height=10,
             ),
             Query(of.quantile(quantile, HOP, _MESSAGES, "hop"), "{{hop}}", exemplar=quantile > 0.5),
             log=True,

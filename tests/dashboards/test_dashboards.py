@@ -81,6 +81,8 @@ def test_every_panel_has_a_unit_a_meaning_thresholds_and_a_reason_to_be_empty(di
         assert len(panel["description"]) > 10, panel["title"]
         assert defaults["unit"], panel["title"]
         assert defaults["thresholds"]["steps"], panel["title"]
+        if panel["type"] == "timeseries":
+            assert panel["options"]["legend"]["showLegend"], panel["title"]
         # What would fill it: each metric that its queries ask for.
         asked = {_HISTOGRAM.sub("", metric) for target in panel["targets"] for metric in _metrics(target["expr"])}
         asked -= {"tickpath_build_info"} if len(asked) > 1 else set()
