@@ -20,6 +20,7 @@ QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards format clean system build wanted
+.PHONY: help demo test test-vm truth blame sanitize fuzz faults lint bench format clean system build wanted
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ demo: build ## the whole pipeline on this host: make demo DURATION=20 ARGS="--tl
 
 test: wanted build ## unit, property and namespace tests: make test ARGS="-k ring"
 	$(Q)$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+test-vm: build ## the kernel probe in guests, rung by kernel, in software emulation: make test-vm ARGS="--only 6.1 -v"
+	$(Q)tools/system-packages vm
+	$(Q)$(BIN)/python -P tests/vm/matrix.py --json build/vm.json $(ARGS)
 
 truth: build ## 100,000 messages over the truth wire, each against a naive model; JSON in build/truth.json
 	$(Q)$(BIN)/python -P tests/truth/table.py --factor 6 --json build/truth.json $(ARGS)

@@ -72,7 +72,7 @@ def test_nothing_stays_attached_however_it_ends(tmp_path: Path, probe_of: list[P
     probe_of.append(probe)
     probe.ready()
     programs = probe.programs()
-    assert len(programs) == 3
+    assert len(programs) >= 3
     assert all(map(_loaded, programs))
     probe.process.send_signal(number)
     assert probe.process.wait(20) == (-9 if number == signal.SIGKILL else 0)

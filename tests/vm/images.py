@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest boots from, made of Debian's packages once for each contents and kept in the cache.
 
-One root file system serves every kernel; a kernel comes as its image, an initrd with what finds the disks, and a disk of
-its modules. Each lives in a folder named by a key of all that it is made from but the archive's state: a cached one is
-not made anew because Debian published an update.
+One root file system serves every kernel; a kernel comes as its image, an initrd with what finds the disks, and a disk
+of its modules. Each lives in a folder named by a key of all that it is made from but the archive's state: a cached one
+is not made anew because Debian published an update.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,11 +34,12 @@ _PACKAGES = (
     *("bpftool", "ethtool", "iproute2", "iputils-ping", "kmod", "libbpf1", "mount", "netbase", "nftables", "openssl"),
     *("procps", "python3", "python3-bpfcc", "tcpdump", "util-linux"),
 )
-_UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_NOT_INSTALLED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 # What the initrd loads, with what these need.
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
 # Debian's kernel for virtual machines: the same source with fewer drivers, a third of the size.
 _KERNEL_PACKAGE = "linux-image-cloud-amd64"
+_UNUSED_S = 14 * 86400
 _MKE2FS = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0")
 
 
@@ -70,7 +72,7 @@ def cache() -> Path:
 
 def root_image() -> Path:
     """The root file system's disk, made if need be."""
-    key = _key(SUITE, *_PACKAGES, *_UNUSED, *_recipe(_make_root, disk))
+    key = _key(SUITE, *_PACKAGES, *_NOT_INSTALLED, *_recipe(_make_root, disk))
     return _kept("root", key, _make_root) / "root.ext4"
 
 
@@ -104,6 +106,8 @@ def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder NAME-KEY, which `make` fills under another name first: what has its name is whole."""
     done = cache() / f"{name}-{key}"
     if done.exists():
+        with contextlib.suppress(PermissionError):
+            os.utime(done)  # in use: nobody's making of another one removes it
         return done
     if os.geteuid():
         raise ImageError(f"making the image {name} needs root (once; then anybody of the same cache may use it)")
@@ -111,11 +115,14 @@ def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
     with _locked(cache() / f"{name}.lock"):
         if done.exists():
             return done
-        making = cache() / f"{name}.making"
-        shutil.rmtree(making, ignore_errors=True)
+        for left in cache().glob(f"{name}.making-*"):
+            shutil.rmtree(left, ignore_errors=True)
         for older in cache().glob(f"{name}-{'?' * len(key)}"):
-            shutil.rmtree(older, ignore_errors=True)
-        making.mkdir()
+            if time.time() - older.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(older, ignore_errors=True)
+        # A name of its own: what a killed maker started may still write for a moment.
+        making = Path(tempfile.mkdtemp(prefix=f"{name}.making-", dir=cache()))
+        making.chmod(0o755)
         began = time.monotonic()
         say(f"making the image {name}")
         try:
@@ -140,7 +147,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:
     """Its standard output; ImageError with the end of what it said."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd)
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd)
+    except FileNotFoundError as error:
+        raise ImageError(f"no {error.filename} here: tools/system-packages vm names what guests need") from None
     if done.returncode:
         said = "\n".join(done.stderr.splitlines()[-5:])
         raise ImageError(f"{' '.join(map(str, command))[:300]}: exit code {done.returncode}\n{said}")
@@ -163,19 +173,19 @@ def _mirror(label: str) -> str:
 
 
 def _sources(suites: tuple[str, ...]) -> list[str]:
+    labels = ["Debian-Security" if suite.endswith("-security") else "Debian" for suite in suites]
     return [
-        f"deb [signed-by={_KEYRING}] {_mirror('Debian-Security' if suite.endswith('-security') else 'Debian')} {suite} main"
-        for suite in suites
+        f"deb [signed-by={_KEYRING}] {_mirror(label)} {suite} main" for label, suite in zip(labels, suites, strict=True)
     ]
 
 
 def _make_root(folder: Path) -> None:
     tree = folder / "tree"
     _fetched(
-        *("sh", "-c", 'rm -rf "$0" && exec "$@"', tree),
+        *("sh", "-c", 'rm -rf "$0" && exec "$@"', str(tree)),
         *("mmdebstrap", "--quiet", "--variant=essential", f"--include={','.join(_PACKAGES)}"),
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _UNUSED),
-        *(SUITE, tree, *_sources((SUITE, f"{SUITE}-security"))),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_INSTALLED),
+        *(SUITE, str(tree), *_sources((SUITE, f"{SUITE}-security"))),
     )
     disk(tree, folder / "root.ext4")
     shutil.rmtree(tree)
@@ -222,7 +232,8 @@ def _kernel_packages(kernel: Kernel, private: Path) -> list[Path]:
     ahead = [_KERNEL_PACKAGE]
     while ahead:
         described = _run("apt-cache", *flags, "show", "--no-all-versions", ahead.pop())
-        needed = re.findall(r"linux-(?:base|binary|image|modules)-\d[^ ,]*", described.partition("\nDepends:")[2].split("\n")[0])
+        depends = described.partition("\nDepends:")[2].partition("\n")[0]
+        needed = re.findall(r"linux-(?:base|binary|image|modules)-\d[^ ,]*", depends)
         ahead += [name for name in needed if name not in wanted]
         wanted += [name for name in needed if name not in wanted]
     if not wanted:
