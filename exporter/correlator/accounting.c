@@ -44,7 +44,7 @@ static uint8_t source_of(const struct tp_joined *r, unsigned leg) {
 static void observe(struct tp_join *j, struct tp_label *label, const struct tp_joined *r, unsigned leg) {
     struct tp_tail **place = &label->tails[leg][source_of(r, leg)];
     if (!*place) {
-        struct tp_tail *made = j->series < j->limits.series ? malloc(sizeof *made) : NULL;
+        struct tp_tail *made = j->series < j->limits.series ? aligned_alloc(TP_TAIL_LINE, sizeof *made) : NULL;
         if (!made) {
             j->totals.series_refused++;
             return;

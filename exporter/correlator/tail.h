@@ -9,9 +9,13 @@
 #ifndef TICKPATH_CORRELATOR_TAIL_H
 #define TICKPATH_CORRELATOR_TAIL_H
 
+#include <assert.h>
+#include <stddef.h>
+
 #include "tickpath/histogram.h"
 
 #define TP_EXEMPLARS 4u
+#define TP_TAIL_LINE 64
 #define TP_TAIL_FIRST_LOOK 16u
 #define TP_TAIL_PAUSE 1024u /* observations between two looks at where the tail begins */
 
@@ -24,8 +28,9 @@ struct tp_exemplar {
 };
 
 struct tp_tail {
-    int64_t floor_ns; /* what is above is the tail's: with the fields before the buckets in one cache line */
-    uint32_t until;   /* observations until the next look */
+    /* What every observation touches besides its bucket is one cache line. */
+    _Alignas(TP_TAIL_LINE) int64_t floor_ns; /* what is above is the tail's */
+    uint32_t until; /* observations until the next look */
     uint32_t pause;
     struct tp_histogram histogram;
     uint64_t seen; /* observations up to the last look */
@@ -33,6 +38,8 @@ struct tp_tail {
     uint32_t slots;
     struct tp_exemplar kept[TP_EXEMPLARS];
 };
+
+static_assert(offsetof(struct tp_tail, histogram.counts) == TP_TAIL_LINE, "the buckets begin with the next line");
 
 static inline void tp_tail_reset(struct tp_tail *t) {
     memset(t, 0, sizeof *t);

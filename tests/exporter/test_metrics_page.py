@@ -16,12 +16,12 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter_samples import FEED, VENUE, empty_snapshot, full_snapshot, observation, series
+from exporter_samples import FEED, STARTED_NS, VENUE, empty_snapshot, full_snapshot, observation, series
 from tickpath.exporter.exposition.buckets import BOUNDS
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.exposition.page import MetricsPage
-from tickpath.exporter.snapshot import SeriesKind, Snapshot
+from tickpath.exporter.snapshot import Exemplar, SeriesKind, Snapshot
 from tickpath.histogram import SCHEMA, upper_bound_ns
 
 Parser = Callable[[str], Iterable[Metric]]
@@ -182,3 +182,45 @@ def test_promtool_finds_nothing_wrong(made: Snapshot) -> None:
 def test_the_page_has_no_timestamps_and_ends_as_its_format_wants() -> None:
     assert page(observation(), Format.OPENMETRICS).endswith("# EOF\n")
     assert "# EOF" not in page(observation())
+
+
+def exemplars_of(observed: Observation) -> dict[tuple[str, str], tuple[dict[str, str], float, float]]:
+    """By sample name and `le`, as prometheus_client's own parser reads them."""
+    found = {}
+    for family in parse_openmetrics(page(observed, Format.OPENMETRICS)):
+        for sample in family.samples:
+            if sample.exemplar:
+                one = sample.exemplar
+                assert sum(len(k) + len(v) for k, v in one.labels.items()) <= 128
+                found[sample.name, sample.labels["le"]] = (one.labels, one.value, float(one.timestamp or 0))
+    return found
+
+
+def test_openmetrics_shows_the_slowest_exemplar_of_each_bucket() -> None:
+    values = [1_000, 20_000, 30_000, 5_000_000, -7_000]
+    shown = tuple(Exemplar(value, STARTED_NS + n, FEED, 0xBEEF, n) for n, value in enumerate(values))
+    made = replace(series(SeriesKind.HOP, "cpu", values), exemplars=shown)
+    found = exemplars_of(only([made]))
+    hop, negative = "tickpath_hop_latency_seconds_bucket", "tickpath_negative_latency_seconds_bucket"
+    assert {place: value for place, (_, value, _) in found.items()} == {
+        (hop, "3.814697265625e-06"): 1e-6,
+        (hop, "6.103515625e-05"): 3e-5,
+        (hop, "0.015625"): 5e-3,
+        (negative, "1.52587890625e-05"): 7e-6,
+    }
+    labels, _, when = found[hop, "6.103515625e-05"]
+    assert labels == {"feed": FEED, "connection": "beef", "ordinal": "2"}
+    assert when == pytest.approx(STARTED_NS / 1e9, abs=1e-6)
+    assert "# {" not in page(only([made]), Format.TEXT)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 1), min_size=1, max_size=6),
+    st.text(max_size=60),
+    st.integers(0, 2**64 - 1),
+)
+def test_no_exemplar_breaks_the_page(values: list[int], feed: str, cookie: int) -> None:
+    shown = tuple(Exemplar(value, STARTED_NS, feed, cookie, 2**32 - 1) for value in values)
+    made = replace(series(SeriesKind.SPAN, "total", values, feed=feed), exemplars=shown)
+    assert exemplars_of(only([made]))
