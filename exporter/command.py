@@ -15,6 +15,7 @@ from tickpath.exporter.cursors import CursorFile
 from tickpath.exporter.service import Service
 from tickpath.exporter.settings import ExporterConfig, parse_listen
 from tickpath.exporter.web.application import Application
+from tickpath.exporter.web.guard import Guard
 from tickpath.exporter.web.server import Server
 from tickpath.ring import make_directory
 
@@ -22,6 +23,8 @@ from tickpath.ring import make_directory
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_common_flags(parser)
     config.add_flags(parser, ExporterConfig)
+    # As every other exporter spells it.
+    parser.add_argument("--web.config.file", dest="ExporterConfig.web_config_file", help=argparse.SUPPRESS)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -31,11 +34,12 @@ def _run(arguments: argparse.Namespace) -> int:
     common = log.set_up(arguments)
     settings = config.load(ExporterConfig, "exporter", arguments)
     host, port = parse_listen(settings.listen)
+    guard = Guard(settings.web_config_file) if settings.web_config_file else None
     make_directory(common.directory)
     correlator = Correlator(window_ns=settings.window_ms * 1_000_000, match=Match[settings.match.upper()])
     # Two exporters may read one directory; each has predecessors of its own.
     service = Service(correlator, common.directory, CursorFile(common.directory / f"exporter-{port}.cursors"))
-    server = Server((host, port), Application(service))
+    server = Server((host, port), Application(service), guard)
     # Written in whichever thread the kernel gave the signal to: an Event would wait for this one to be woken.
     told, tell = socket.socketpair()
     tell.setblocking(False)

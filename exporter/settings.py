@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -21,6 +22,10 @@ class ExporterConfig(msgspec.Struct, frozen=True, kw_only=True):
         Literal["offset", "socket", "window"],
         Meta(description="the least exact way of matching that histograms take; all are counted"),
     ] = "offset"
+    web_config_file: Annotated[
+        Path | None,
+        Meta(description="TLS and passwords, as Prometheus's exporter-toolkit has them; also --web.config.file"),
+    ] = None
     window_ms: Annotated[
         int, Meta(ge=1, le=60_000, description="how long a message waits for its stamps, in milliseconds")
     ] = 1000

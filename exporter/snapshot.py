@@ -89,8 +89,11 @@ class ClockState:
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """What the thread that polls did: when it last began a poll (CLOCK_MONOTONIC; 0: it did not yet), and the times from
-    the beginning of one poll to that of the next."""
+    """What the thread that polls did.
+
+    `last_ns` is when it last began a poll (CLOCK_MONOTONIC; 0: it did not yet); `intervals` holds the times from the
+    beginning of one poll to that of the next.
+    """
 
     last_ns: int
     intervals: Histogram

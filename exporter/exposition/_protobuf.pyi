@@ -20,14 +20,14 @@ class Writer:
         """`thresholds`: the classic buckets of every histogram, ascending: index of the native bucket, bound in s."""
 
     def numbers(
-        self, name: str, help: str, kind: int, unit: str, created_ns: int, values: Iterable[tuple[_Labels, float]]
+        self, name: str, meaning: str, kind: int, unit: str, created_ns: int, values: Iterable[tuple[_Labels, float]]
     ) -> None:
         """A family of counters, gauges or untyped values."""
 
     def histograms(
         self,
         name: str,
-        help: str,
+        meaning: str,
         unit: str,
         created_ns: int,
         values: Iterable[tuple[_Labels, Histogram, Iterable[tuple[_Labels, int, int]]]],

@@ -95,17 +95,17 @@ cdef class Writer:
             self.text(TP_PB_LABEL_VALUE, value)
             tp_pb_close(&self.page, opened, field)
 
-    cdef void family(self, str name, str help, int kind, str unit):
+    cdef void family(self, str name, str meaning, int kind, str unit):
         self.text(TP_PB_FAMILY_NAME, name)
-        self.text(TP_PB_FAMILY_HELP, help)
+        self.text(TP_PB_FAMILY_HELP, meaning)
         tp_pb_number(&self.page, TP_PB_FAMILY_TYPE, kind)
         if unit:
             self.text(TP_PB_FAMILY_UNIT, unit)
 
-    def numbers(self, str name, str help, int kind, str unit, int64_t created_ns, values):
+    def numbers(self, str name, str meaning, int kind, str unit, int64_t created_ns, values):
         cdef size_t family = tp_pb_open(&self.page)
         cdef size_t metric, number
-        self.family(name, help, kind, unit)
+        self.family(name, meaning, kind, unit)
         for pairs, value in values:
             metric = tp_pb_open(&self.page)
             self.labels(TP_PB_METRIC_LABEL, pairs)
@@ -117,11 +117,11 @@ cdef class Writer:
             tp_pb_close(&self.page, metric, TP_PB_FAMILY_METRIC)
         tp_pb_close(&self.page, family, TP_PB_FAMILY)
 
-    def histograms(self, str name, str help, str unit, int64_t created_ns, values):
+    def histograms(self, str name, str meaning, str unit, int64_t created_ns, values):
         cdef size_t family = tp_pb_open(&self.page)
         cdef size_t metric, histogram, exemplar
         cdef Histogram observed
-        self.family(name, help, TP_PB_HISTOGRAM, unit)
+        self.family(name, meaning, TP_PB_HISTOGRAM, unit)
         for pairs, observed, exemplars in values:
             metric = tp_pb_open(&self.page)
             self.labels(TP_PB_METRIC_LABEL, pairs)

@@ -15,8 +15,8 @@ class Observation:
 
     `lost` and `skipped` are records per ring name since the exporter started, rings that were replaced or removed
     included. `skipped` counts from where the predecessor of this reader stopped. `unreadable` holds, per ring name, why
-    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone. `started_ns`
-    is when this exporter began to count (since 1970). `polls` is what its thread did; None: there is none.
+    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone.
+    `started_ns` is when this exporter began to count (since 1970). `polls` is what its thread did; None: there is none.
     """
 
     snapshot: Snapshot

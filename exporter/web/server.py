@@ -23,6 +23,7 @@ import structlog
 
 from tickpath.errors import ConfigError
 from tickpath.exporter.web.application import Application
+from tickpath.exporter.web.guard import Guard
 from tickpath.exporter.web.response import Request, Response, plain
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ CONNECTION_SECONDS = 10.0
 """How long a connection may take from accept to the end of its request."""
 
 _REMEDY = "choose another address with --listen HOST:PORT or TICKPATH_EXPORTER_LISTEN"
+_WHO = {"WWW-Authenticate": 'Basic realm="tickpath"'}
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -71,6 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(_DeadlineReader(self.connection, deadline))
 
     def _answer(self) -> None:
+        guard = self.server.guard
+        if guard and not guard.admit(self._header("Authorization")):
+            self._send(plain("401 a user and a password are wanted", HTTPStatus.UNAUTHORIZED, _WHO))
+            return
         try:
             response = self.server.application.answer(
                 Request(self.command, self.path, self._header("Accept"), self._header("Accept-Encoding"))
@@ -118,12 +124,14 @@ class Server(ThreadingMixIn, TCPServer):
         self,
         address: tuple[str, int],
         application: Application,
+        guard: Guard | None = None,
         *,
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
         """Binds and listens. Raises ConfigError where the address cannot be had."""
         self.application = application
+        self.guard = guard
         self.connection_seconds = connection_seconds
         self._slots = threading.BoundedSemaphore(max_connections)
         self._thread: threading.Thread | None = None
@@ -141,8 +149,8 @@ class Server(ThreadingMixIn, TCPServer):
     def url(self) -> str:
         """Where it listens, with the port that was really bound."""
         host, port = self.server_address[:2]
-        text = str(host)
-        return f"http://[{text}]:{port}/" if ":" in text else f"http://{text}:{port}/"
+        text = f"[{host!s}]" if ":" in str(host) else str(host)
+        return f"{self.guard.scheme if self.guard else 'http'}://{text}:{port}/"
 
     def start(self) -> None:
         """Serves from a thread of its own."""
@@ -173,9 +181,23 @@ class Server(ThreadingMixIn, TCPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """One connection, in its thread."""
         try:
-            super().process_request_thread(request, client_address)
+            try:
+                secured = self._secured(request)
+            except OSError:
+                self.handle_error(request, client_address)
+                self.shutdown_request(request)
+                return
+            super().process_request_thread(secured, client_address)
         finally:
             self._slots.release()
+
+    def _secured(self, request: socket.socket) -> socket.socket:
+        """The connection behind its TLS handshake, where that is asked for. OSError: it did not come to be."""
+        context = self.guard.context() if self.guard else None
+        if context is None:
+            return request
+        request.settimeout(self.connection_seconds)
+        return context.wrap_socket(request, server_side=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client that went away or was too slow: nothing an operator could act on."""
