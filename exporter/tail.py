@@ -36,13 +36,14 @@ _RED = "\x1b[31m"
 class Message(msgspec.Struct, frozen=True):
     """What is known of one message once it is finalised; times in nanoseconds.
 
-    `legs` holds hops, parts and spans that are known, `missing` the reason for each that is not. `tcp_seq` is the raw
-    sequence number of its last byte, None where the stream's beginning is unknown. `source` is who took the wire stamp,
-    `method` how it was found, both "" where none was.
+    `legs` holds hops, parts and spans that are known, `missing` the reason for each that is not. `connection` is the
+    socket's cookie (0: unknown), `tcp_seq` the raw sequence number of the message's last byte, None where the stream's
+    beginning is unknown. `source` is who took the wire stamp, `method` how it was found, both "" where none was.
     """
 
     venue: str
     feed: str
+    connection: int
     ordinal: int
     tcp_seq: int | None
     tier: str
@@ -110,6 +111,8 @@ def render_json(message: Message) -> str:
     fields: dict[str, object] = {
         "venue": printable(message.venue),
         "feed": printable(message.feed),
+        # As an exemplar names it.
+        "connection": f"{message.connection:x}" if message.connection else None,
         "ordinal": message.ordinal,
         "tcp_seq": message.tcp_seq,
         "tier": message.tier,

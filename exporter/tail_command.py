@@ -36,6 +36,7 @@ def message_of(joined: np.void, names: Sequence[tuple[str, str]]) -> Message:
     return Message(
         venue=venue,
         feed=feed,
+        connection=int(joined["cookie"]),
         ordinal=int(joined["ordinal"]),
         tcp_seq=int(joined["tcp_seq"]) or None,
         tier=Tier(tier).name if tier in list(Tier) else "",

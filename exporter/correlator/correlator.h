@@ -138,11 +138,11 @@ struct tp_label {
     uint64_t unmatched[TP_REASONS];
     uint64_t missing[TP_LEGS][TP_REASONS];
     uint64_t negative[TP_LEGS];
-    uint64_t hol_blocked;   /* messages whose in-order arrival was later than their own */
-    uint64_t retransmitted; /* whose own segment came more than once */
-    uint64_t reordered;     /* whose own segment came after bytes behind it */
-    uint64_t merged;        /* whose own segment came in a merged frame */
-    uint64_t ordinal_gaps;  /* messages that the connection counted and whose record never came */
+    uint64_t hol_blocked;                       /* messages whose in-order arrival was later than their own */
+    uint64_t retransmitted;                     /* whose own segment came more than once */
+    uint64_t reordered;                         /* whose own segment came after bytes behind it */
+    uint64_t merged;                            /* whose own segment came in a merged frame */
+    uint64_t ordinal_gaps;                      /* messages that the connection counted and whose record never came */
     struct tp_tail *tails[TP_LEGS][TP_SOURCES]; /* NULL until first used */
 };
 

@@ -2,9 +2,9 @@
  *
  * A histogram and a few of the messages in its tail: what an exemplar is made of.
  *
- * The tail is what lies above the bucket that holds the 90th percentile, so that at most one observation in ten is kept.
- * It is cut into as many cells as there are places, equally wide in buckets, and each keeps its newest message: what is
- * kept is spread from there to the slowest, and never older than its cell's last message.
+ * The tail is what lies above the bucket that holds the 90th percentile, so that at most one observation in ten is
+ * kept. It is cut into as many cells as there are places, equally wide in buckets, and each keeps its newest message:
+ * what is kept is spread from there to the slowest, and never older than its cell's last message.
  */
 #ifndef TICKPATH_CORRELATOR_TAIL_H
 #define TICKPATH_CORRELATOR_TAIL_H
@@ -30,7 +30,7 @@ struct tp_exemplar {
 struct tp_tail {
     /* What every observation touches besides its bucket is one cache line. */
     _Alignas(TP_TAIL_LINE) int64_t floor_ns; /* what is above is the tail's */
-    uint32_t until; /* observations until the next look */
+    uint32_t until;                          /* observations until the next look */
     uint32_t pause;
     struct tp_histogram histogram;
     uint64_t seen; /* observations up to the last look */

@@ -23,6 +23,7 @@ from tickpath.exporter.tail_command import Tail, message_of
 FULL = Message(
     venue="binance-usdm",
     feed="btcusdt",
+    connection=0xBEEF,
     ordinal=7,
     tcp_seq=123456,
     tier="A",
@@ -41,6 +42,7 @@ FULL = Message(
 NO_KERNEL = Message(
     venue="binance-usdm",
     feed="btcusdt",
+    connection=0,
     ordinal=8,
     tcp_seq=None,
     tier="A",
@@ -58,7 +60,7 @@ NO_KERNEL = Message(
 
 
 def with_feed(feed: str) -> Message:
-    return Message("v", feed, 0, None, "A", "", "", {}, {})
+    return Message("v", feed, 0, 0, None, "A", "", "", {}, {})
 
 
 def test_a_message_with_all_stamps() -> None:
@@ -92,6 +94,7 @@ def test_no_name_reaches_the_terminal_raw_or_passes_for_another_field(feed: str)
 
 def test_json_holds_everything_in_nanoseconds() -> None:
     read = json.loads(render_json(FULL))
+    assert read["connection"] == "beef"
     assert (read["ordinal"], read["tcp_seq"], read["total_ns"], read["cpu_ns"]) == (7, 123456, -1_269_965_760, 940)
     assert read["missing"] == {"hol_wait": "wire_gap"}
     assert json.loads(render_json(NO_KERNEL))["tcp_seq"] is None
@@ -131,13 +134,14 @@ def test_feeds_are_picked_and_counts_kept() -> None:
 
 def test_a_result_of_the_correlator_in_words() -> None:
     joined = np.zeros(1, dtype=JOINED)
-    joined["label"], joined["ordinal"], joined["tcp_seq"] = 1, 9, 2**32 - 1
+    joined["label"], joined["ordinal"], joined["tcp_seq"], joined["cookie"] = 1, 9, 2**32 - 1, 77
     joined["tier"], joined["source"], joined["method"] = Tier.A, Source.SW, Match.OFFSET
     joined["legs"] = 1 << Leg.CPU
     joined["leg_ns"][:, Leg.CPU] = -3
     joined["missing"][:, Leg.MSK] = Reason.NOT_PUBLISHED
     message = message_of(joined[0], [("other", "x"), ("binance-usdm", "btcusdt")])
     assert (message.venue, message.feed, message.ordinal, message.tcp_seq) == ("binance-usdm", "btcusdt", 9, 2**32 - 1)
+    assert message.connection == 77
     assert (message.tier, message.source, message.method) == ("A", "sw", "offset")
     assert message.legs == {"cpu": -3}
     assert message.missing["msk"] == "not_published"
