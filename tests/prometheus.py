@@ -39,9 +39,9 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 def newest() -> Binary | None:
-    """The newest Prometheus there is: unpacked below tickpath's cache directory, or installed."""
+    """The newest Prometheus there is: unpacked below tickpath's cache directory (tests/stack/debian), or installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickpath"
-    found = [path for folder in cache.glob("prometheus*") for path in folder.rglob("bin/prometheus") if path.is_file()]
+    found = [*cache.glob("debian/*/usr/bin/prometheus"), *cache.glob("prometheus*/**/bin/prometheus")]
     if installed := shutil.which("prometheus"):
         found.append(Path(installed))
     binaries = [Binary(path, _version(path)) for path in found]
