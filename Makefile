@@ -19,8 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards format clean system build wanted
-.PHONY: help demo test test-vm truth blame sanitize fuzz faults lint bench format clean system build wanted
+.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards format clean system build wanted test-vm
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
