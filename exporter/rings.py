@@ -94,6 +94,8 @@ class RingTotals:
     rings: tuple[RingState, ...]
     lost: Mapping[str, int]
     skipped: Mapping[str, int]
+    modes: frozenset[tuple[str, str, str]]
+    """(probe, hook, mode) of every living producer that says how it sees"""
 
 
 class Rings:
@@ -243,13 +245,16 @@ class Rings:
         lost = Counter({label(name): count for name, count in self._retired_lost.items()})
         skipped = Counter({label(name): count for name, count in self._retired_skipped.items()})
         rings = []
+        modes: set[tuple[str, str, str]] = set()
         for state in snapshot.rings:
             if state.ring in names:
                 name, attached = names[state.ring]
+                if state.alive and state.kind == "kernel":
+                    modes.update(_modes(self._directory / (name + SUFFIX)))
                 rings.append(replace(state, name=label(name)))
                 lost[label(name)] += state.lost
                 skipped[label(name)] += _skipped(state, attached)
-        return RingTotals(tuple(rings), lost, skipped)
+        return RingTotals(tuple(rings), lost, skipped, frozenset(modes))
 
     def cursors(self, snapshot: Snapshot) -> dict[str, Cursor]:
         """Where this reader stands, for its successor."""
@@ -267,6 +272,14 @@ def _lives(path: Path) -> bool:
             return reader.alive
     except RingError:
         return False
+
+
+def _modes(path: Path) -> list[tuple[str, str, str]]:
+    try:
+        with RingReader(path) as reader:
+            return [(probe, hook, mode) for probe, hooks in reader.modes().items() for hook, mode in hooks.items()]
+    except RingError:
+        return []  # it went meanwhile; the next scan says so
 
 
 def _skipped(state: RingState, attached: _Attached) -> int:

@@ -75,6 +75,7 @@ class Service:
                 unreadable_total=self._rings.unreadable_total,
                 started_ns=self._started_ns,
                 polls=self._correlator.polls(),
+                modes=totals.modes,
             )
 
     def failure(self) -> str | None:

@@ -59,6 +59,8 @@ class RingReader:
         """The row (dtype ROW) that a record's `row` means; None when it belongs to another connection by now."""
     def rows(self) -> dict[int, np.void]:
         """Every row that was ever used, by the handle that records of it carry."""
+    def modes(self) -> dict[str, dict[str, str]]:
+        """How the producer sees, where it says so: by probe the mode of each hook ("tp_btf"), from a row of its own."""
     def counters(self) -> dict[Counter, int]: ...
     @property
     def name(self) -> str: ...

@@ -4,7 +4,7 @@
 
 from libc.string cimport memcpy
 
-from tickpath._event cimport TP_COUNTERS, TP_RECORD_BYTES, TP_ROW_BYTES, TP_ROW_NONE
+from tickpath._event cimport TP_COUNTERS, TP_RECORD_BYTES, TP_ROW_BYTES, TP_ROW_NONE, TP_ROW_OPEN, TP_ROW_PROBE
 
 import os
 import re
@@ -157,6 +157,20 @@ cdef class RingReader:
         for index in range(reader.rows):
             if tp_ring_row_at(reader, index, &raw, &handle) == 0:
                 found[handle] = np.frombuffer((<char *>&raw)[:TP_ROW_BYTES], dtype=ROW)[0]
+        return found
+
+    def modes(self):
+        cdef tp_row raw
+        cdef uint32_t handle, index
+        cdef tp_ring_reader *reader = self.raw()
+        found = {}
+        for index in range(reader.rows):
+            if tp_ring_row_at(reader, index, &raw, &handle) != 0:
+                continue
+            if raw.state == TP_ROW_OPEN and raw.flags & TP_ROW_PROBE:
+                row = np.frombuffer((<char *>&raw)[:TP_ROW_BYTES], dtype=ROW)[0]
+                words = row["stream"].decode("utf-8", "replace").split()
+                found[row["feed"].decode("utf-8", "replace")] = dict(word.partition("=")[::2] for word in words)
         return found
 
     def counters(self):

@@ -300,7 +300,8 @@ static void measure(const struct tp_join *j, const struct tp_conn *c, const stru
                                                       : TP_REASON_NONE;
     enum tp_reason no_readable = readable ? TP_REASON_NONE : either(no_kernel, TP_REASON_READABLE_GAP);
     enum tp_reason no_copied = copied ? TP_REASON_NONE : either(no_kernel, TP_REASON_COPIED_GAP);
-    bool kernel_asked = copied && copied->tag;
+    /* The application's own word first, so that a figure does not move with what the kernel lets us attach. */
+    bool kernel_asked = !read && copied && copied->tag;
     enum tp_reason no_asked = kernel_asked || read ? TP_REASON_NONE : TP_REASON_NO_READ;
     put_stamp(r, TP_STAMP_READABLE, &r->readable_ns, no_readable, readable ? readable->first_ns : 0);
     put_stamp(r, TP_STAMP_COPIED, &r->copied_ns, no_copied, copied ? copied->first_ns : 0);

@@ -57,6 +57,7 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         (),
         "retransmits",
     ),
+    ("kernel_nameless_events", "Kernel events of sockets that have no cookie: not told.", (), "no_cookie"),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 
@@ -192,6 +193,15 @@ def _clocks(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
+def _modes(observation: Observation) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "tickpath_probe_mode", "How a probe sees, by hook: 1 for the mode in use.", labels=("probe", "hook", "mode")
+    )
+    for key in sorted({(label(probe), label(hook), label(mode)) for probe, hook, mode in observation.modes}):
+        family.add_metric(key, 1)
+    yield family
+
+
 def families(observation: Observation) -> Iterator[Metric]:
     """The families, in the order in which docs/metrics.md lists them: counters, gauges and infos."""
     yield from _messages(observation.snapshot)
@@ -205,3 +215,4 @@ def families(observation: Observation) -> Iterator[Metric]:
     )
     yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])
     yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})
+    yield from _modes(observation)

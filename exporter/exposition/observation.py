@@ -14,9 +14,10 @@ class Observation:
     """The state of the exporter at one moment.
 
     `lost` and `skipped` are records per ring name since the exporter started, rings that were replaced or removed
-    included. `skipped` counts from where the predecessor of this reader stopped. `unreadable` holds, per ring name, why
-    a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone.
+    included. `skipped` counts from where the predecessor of this reader stopped. `unreadable` holds, per ring name,
+    why a file that is there now cannot be used; `unreadable_total` counts such files, also those that are gone.
     `started_ns` is when this exporter began to count (since 1970). `polls` is what its thread did; None: there is none.
+    `modes` holds (probe, hook, mode) of the living probes that say how they see.
     """
 
     snapshot: Snapshot
@@ -26,3 +27,4 @@ class Observation:
     unreadable_total: int
     started_ns: int
     polls: Polls | None = None
+    modes: frozenset[tuple[str, str, str]] = frozenset()

@@ -108,6 +108,22 @@ def test_the_base_may_become_known_after_the_first_records(bench: Bench) -> None
     assert result["method"] == Match.OFFSET
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["told by both", "told by the kernel alone"])
+def test_the_application_s_own_word_of_when_it_asked_comes_first(bench: Bench, reads: bool) -> None:
+    with RingWriter(bench.directory, "kernel-a", "kernel", capacity=64, rows=8) as kernel:
+        bench.correlator.attach(kernel.path)
+        socket, feed = opened(kernel, irs=IRS, cookie=7), opened(bench.feed, irs=IRS, cookie=7)
+        span = {"from": 1000, "to": 1500, "cookie": 7}
+        write(kernel, record(Kind.READABLE, socket, START_NS + 200, "interval", **span))
+        write(kernel, record(Kind.COPIED, socket, START_NS + 280, "interval", **span, asked_ns=START_NS + 150))
+        if reads:
+            write(bench.feed, read(feed, START_NS + 300, 1000, 1500, asked_ns=START_NS + 140))
+        write(bench.feed, message(feed, START_NS + 400, 1500))
+        (result,) = bench.poll(START_NS + 2000 * MS)
+        assert result["stamps"] & Stamp.ASKED
+        assert result["asked_ns"] == START_NS + (140 if reads else 150)
+
+
 def test_without_a_base_order_alone_is_left(bench: Bench) -> None:
     wire, feed = opened(bench.wire), opened(bench.feed)
     write(bench.wire, segment(wire, START_NS + 100, 1000, 500), segment(wire, START_NS + 350, 1500, 500))

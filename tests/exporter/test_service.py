@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from exporter_fakes import FakeCorrelator
-from tickpath.event import RECORD, Counter, Kind
+from tickpath.event import RECORD, ROW, Counter, Kind, RowFlag
 from tickpath.exporter.correlator import Correlator
 from tickpath.exporter.correlator.correlator import BUSY_PAUSE_NS
 from tickpath.exporter.cursors import CursorFile
@@ -296,6 +296,24 @@ def test_a_ring_that_is_cut_short_is_let_go_and_the_others_go_on(
         before = exporter.read()
         other.write(records(10))
         until(lambda: exporter.read() == before + 10)
+
+
+def test_how_a_living_kernel_probe_sees_is_on_the_page(tmp_path: Path, running: Callable[[], Running]) -> None:
+    exporter = running()
+    modes = np.zeros((), dtype=ROW)
+    modes["flags"], modes["feed"], modes["stream"] = RowFlag.PROBE, b"kernel", b"readable=tp_btf asked=none"
+    with RingWriter(tmp_path, "kernel-b", "kernel", capacity=64, rows=2) as ring:
+        ring.open_row(modes)
+        ring.open_row(np.zeros((), dtype=ROW))  # a connection's
+        until(lambda: exporter.rings() == {"kernel-b": True})
+        page = MetricsPage(exporter.service.observe).render(Format.TEXT).decode()
+        told = [line for line in page.splitlines() if line.startswith("tickpath_probe_mode{")]
+        assert sorted(told) == [
+            'tickpath_probe_mode{hook="asked",mode="none",probe="kernel"} 1.0',
+            'tickpath_probe_mode{hook="readable",mode="tp_btf",probe="kernel"} 1.0',
+        ]
+    until(lambda: exporter.rings() == {"kernel-b": False})
+    assert exporter.service.observe().modes == frozenset()
 
 
 def test_a_ring_in_the_making_is_not_called_bad(tmp_path: Path) -> None:

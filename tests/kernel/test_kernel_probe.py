@@ -35,7 +35,7 @@ class Probe:
             )
 
     def ready(self) -> None:
-        wait_until(lambda: "event=ready" in self.log.read_text(), 30, f"event=ready ({self.log.read_text()})")
+        wait_until(lambda: "event=ready" in self.log.read_text(), 120, f"event=ready ({self.log.read_text()})")
 
     def programs(self) -> set[int]:
         """The kernel's ids of the BPF programs that the process holds."""
@@ -72,7 +72,7 @@ def test_nothing_stays_attached_however_it_ends(tmp_path: Path, probe_of: list[P
     probe_of.append(probe)
     probe.ready()
     programs = probe.programs()
-    assert len(programs) >= 3
+    assert len(programs) == (3 if "asked=none" in probe.log.read_text() else 5)
     assert all(map(_loaded, programs))
     probe.process.send_signal(number)
     assert probe.process.wait(20) == (-9 if number == signal.SIGKILL else 0)
@@ -148,6 +148,11 @@ def test_without_permission_one_line_says_what_is_needed() -> None:
     [
         (("--buffer-bytes", "5000"), "power of two"),
         (("--cgroup", "/proc"), "version 2 cgroup"),
+        (("--pid", "4194304"), "no process 4194304"),
+        (("--pid", ",".join(map(str, range(1, 18)))), "at most 16"),
+        (("--rung", "uprobe"), "rung"),
+        (("--btf", "/proc/cpuinfo"), "no BTF"),
+        (("--btf", "/nowhere"), "cannot be read"),
         (("--port", ",".join(map(str, range(1, 18)))), "at most 16"),
         (("--name", "../x"), "name"),
     ],

@@ -257,23 +257,26 @@ def _version_2_cgroup() -> Path | None:
 
 @traced
 @pytest.mark.skipif(_version_2_cgroup() is None, reason="no version 2 cgroups are mounted here")
-def test_a_cgroup_selects_the_sockets_that_were_made_in_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "pod/container"], ids=["in it", "below it"])
+def test_a_cgroup_selects_the_sockets_that_were_made_in_it_or_below(tmp_path: Path, below: str) -> None:
     mounted = _version_2_cgroup()
     assert mounted is not None
-    folder = mounted / f"tickpath-test-{os.getpid()}"
-    folder.mkdir()
+    folder = mounted / f"tickpath-test-{os.getpid()}-{len(below)}"
+    inner = folder / below
+    inner.mkdir(parents=True)
     client = (
         "import pathlib, os, socket, sys\n"
         "pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
-        "s = socket.create_connection(('127.0.0.1', int(sys.argv[2])))\n"
+        "s = socket.socket()\n"
         "print(int.from_bytes(s.getsockopt(1, 57, 8), 'little'), flush=True)\n"
+        "s.connect(('127.0.0.1', int(sys.argv[2])))\n"
         "s.recv(10); s.recv(1)\n"
     )
     try:
         with Server() as server, Tracing(tmp_path, [], cgroup=folder.stat().st_ino) as tracing:
             outside = server.connect()
             child = subprocess.Popen(
-                [sys.executable, "-c", client, str(folder), str(server.port)], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", client, str(inner), str(server.port)], stdout=subprocess.PIPE, text=True
             )
             far, _ = server.listening.accept()
             assert child.stdout is not None
@@ -288,8 +291,10 @@ def test_a_cgroup_selects_the_sockets_that_were_made_in_it(tmp_path: Path) -> No
             assert_covers_once(tracing.of(Kind.COPIED, cookie), 10)
             assert set(tracing.reader.of(Kind.READABLE)["interval"]["cookie"]) == {cookie}
     finally:
-        wait_until(lambda: not (folder / "cgroup.procs").read_text(), what="an empty cgroup")
-        folder.rmdir()
+        wait_until(lambda: not (inner / "cgroup.procs").read_text(), what="an empty cgroup")
+        for made in (inner, *inner.parents):
+            if made != mounted and mounted in made.parents:
+                made.rmdir()
 
 
 @traced

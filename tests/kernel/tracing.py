@@ -84,6 +84,9 @@ class Tracing:
     def _run(self) -> None:
         self.ended = self._tracer.run(self._stop, self._interval_ms)
 
+    def claim(self, one: socket.socket) -> None:
+        self._tracer.claim(one.fileno())
+
     def stop(self) -> None:
         """Detach: all that happened so far is in the ring then."""
         if self._thread.is_alive():
@@ -182,8 +185,10 @@ class Server:
 
     def connect(self, near: socket.socket | None = None, to: str | None = None) -> Peers:
         near = near or socket.socket(self.listening.family, socket.SOCK_STREAM)
+        cookie_of(near)  # asked for as the feed does: without one, a kprobe cannot tell sockets apart
         near.connect((to or self.address, self.port))
         far, _ = self.listening.accept()
+        cookie_of(far)
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         near.settimeout(20)
         self._peers.append(Peers(near, far))
