@@ -20,6 +20,7 @@ STRUCTS = {
     "tp_segment": ("segment", event.RECORD["segment"]),
     "tp_interval": ("interval", event.RECORD["interval"]),
     "tp_connection": ("connection", event.RECORD["connection"]),
+    "tp_connect": ("connect", event.RECORD["connect"]),
     "tp_clock_reading": ("reading", event.RECORD["reading"]),
     "tp_row": ("row", event.ROW),
 }
@@ -30,7 +31,7 @@ def _without_comments(text: str) -> str:
 
 
 def _fields(struct: str) -> list[str]:
-    body = re.search(rf"struct {struct} \{{(.*?)\}};", _without_comments(HEADER.read_text()), re.S)
+    body = re.search(rf"struct {struct} \{{(.*?)^\}};", _without_comments(HEADER.read_text()), re.S | re.M)
     assert body
     names = re.findall(r"(\w+)(?:\[\w+\])?;", body.group(1))
     return [name for name in names if name != "reserved"]
@@ -76,6 +77,7 @@ def test_the_enums_hold_every_number_of_the_header() -> None:
         event.Resolution: "TP_RESOLUTION_",
         event.ReadFlag: "TP_READ_",
         event.SegmentFlag: "TP_SEGMENT_",
+        event.ConnectResult: "TP_CONNECT_",
         event.ClockFlag: "TP_CLOCK_",
         event.RowState: "TP_ROW_",
         event.Transport: "TP_TRANSPORT_",
