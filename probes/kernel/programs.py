@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -75,11 +76,13 @@ def load(
             connects_only=connects_only,
         )
     except OSError as error:
-        raise _explained(error, rung) from None
+        raise _explained(error, rung, btf) from None
 
 
-def _explained(error: OSError, rung: str) -> UnavailableError:
+def _explained(error: OSError, rung: str, btf: Path | None) -> UnavailableError:
     reason = error.strerror or str(error)
+    if btf is not None and error.errno not in (errno.EPERM, errno.EACCES):
+        return UnavailableError(f"{reason}, with the types in {btf}", f"give those of kernel {os.uname().release}")
     if error.errno in (errno.EPERM, errno.EACCES):
         locked = _lockdown()
         if locked:

@@ -365,7 +365,9 @@ def test_both_ends_may_open_at_once(tmp_path: Path) -> None:
         both.bind(("127.0.0.1", 0))
         port = both.getsockname()[1]
         with both, Tracing(tmp_path, [Selector(port)]) as tracing:
-            assert connect(both, "127.0.0.1", port, blocking=True) is None, "to itself: no SYN was answered by a listener"
+            assert connect(both, "127.0.0.1", port, blocking=True) is None, (
+                "to itself: no SYN was answered by a listener"
+            )
             one = told(tracing, cookie_of(both))
             assert one.result is ConnectResult.OPENED
             assert one.row["local_port"] == one.row["remote_port"] == port
@@ -454,4 +456,3 @@ def test_segments_out_of_order_and_sent_again_are_the_sockets_own_counts(tmp_pat
         assert out_of_order > 0
         assert tracing.count(Counter.RETRANSMITS) == sent_again
         assert tracing.count(Counter.OUT_OF_ORDER) == out_of_order
-

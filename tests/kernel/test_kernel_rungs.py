@@ -7,6 +7,7 @@ TICKPATH_KERNEL_RUNG=fentry (tp_btf, kprobe) makes all of tests/kernel use that 
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def test_a_rung_that_is_wanted_is_used_or_refused_in_one_line(rung: str) -> None
         assert not isinstance(error, ForbiddenError) or error.exit_code == 77
         return
     try:
-        assert {tracer.modes[hook] for hook in STREAM} == {rung}
+        # Linux 6.1 has no typed tracepoint for readable.
+        assert {tracer.modes[hook] for hook in STREAM} <= {rung, "none"}
+        assert rung in (tracer.modes["readable"], tracer.modes["copied"])
         assert tracer.modes["asked"] in ("none", rung)
     finally:
         tracer.close()
@@ -88,6 +91,23 @@ def test_a_refused_rung_ends_the_command_with_one_line(tmp_path: Path) -> None:
 
 
 @traced
+def test_types_from_a_file_serve_kprobes_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    try:
+        load([Selector(1)], buffer_bytes=4096, rung="kprobe").close()
+    except UnavailableError:
+        pytest.skip("kprobes cannot be had here")
+    tracer = load([Selector(1)], buffer_bytes=4096, rung="kprobe", btf=Path("/sys/kernel/btf/vmlinux"))
+    assert set(tracer.modes.values()) == {"kprobe"}
+    tracer.close()
+    wrong = tmp_path / "wrong.btf"
+    wrong.write_bytes(b"\x9f\xeb\x01" + bytes(100))
+    with pytest.raises(UnavailableError) as refused:
+        load([Selector(1)], buffer_bytes=4096, rung="kprobe", btf=wrong)
+    assert "\n" not in str(refused.value)
+    assert "wrong.btf" in str(refused.value)
+
+
+@traced
 def test_doctor_names_the_rung_and_leaves_nothing_attached() -> None:
     found = {one.subject: one for one in capabilities()}
     assert set(found) == {"nic_to_kernel", "kernel_to_user"}
@@ -113,6 +133,12 @@ def test_a_late_reader_learns_the_modes_from_the_ring(tmp_path: Path) -> None:
             assert len(connections) == 1
 
 
+def _waits_in_recv(thread: int) -> bool:
+    """Whether a thread of this machine is in recvfrom, and no system call before it."""
+    number = {"x86_64": "45", "aarch64": "207"}[platform.machine()]
+    return Path(f"/proc/{thread}/syscall").read_text().split()[0] == number
+
+
 def _read_in_turn(peers: Peers, count: int) -> None:
     for _ in range(count):
         peers.send(100)
@@ -124,12 +150,14 @@ def test_what_is_copied_tells_when_it_was_asked_for(tmp_path: Path) -> None:
     with Server() as server, Tracing(tmp_path, [server.selector]) as tracing:
         peers = server.connect()
         _read_in_turn(peers, 10)
+        peers.near.settimeout(None)  # with one, Python would poll first, and ask when there is something
+        reader = threading.get_native_id()
         child = os.fork()
         if child == 0:
-            threading.Event().wait(0.02)
+            wait_until(lambda: _waits_in_recv(reader))
             peers.far.sendall(b"x" * 100)
             os._exit(0)
-        peers.read(100)  # it waits: asked long before
+        peers.read(100)
         os.waitpid(child, 0)
         copied, readable = (tracing.of(kind, peers.cookie) for kind in (Kind.COPIED, Kind.READABLE))
         asked = copied["interval"]["asked_ns"].tolist()
@@ -166,6 +194,7 @@ def test_two_threads_that_wait_on_one_socket_asked_at_their_own_times(tmp_path: 
         if tracing.modes["asked"] == "none":
             pytest.skip("asked cannot be had here")
         peers = server.connect()
+        peers.near.settimeout(None)
         taken = []
 
         def wait() -> None:
@@ -174,7 +203,7 @@ def test_two_threads_that_wait_on_one_socket_asked_at_their_own_times(tmp_path: 
         threads = [threading.Thread(target=wait) for _ in range(2)]
         for thread in threads:
             thread.start()
-            threading.Event().wait(0.05)
+            wait_until(lambda thread=thread: _waits_in_recv(thread.native_id))
         for n in range(2):
             peers.send(1)
             wait_until(lambda n=n: len(taken) == n + 1)
@@ -182,7 +211,6 @@ def test_two_threads_that_wait_on_one_socket_asked_at_their_own_times(tmp_path: 
             thread.join()
         asked = tracing.of(Kind.COPIED, peers.cookie)["interval"]["asked_ns"]
         assert len(set(asked.tolist())) == 2
-        assert abs(int(asked[0]) - int(asked[1])) > 40_000_000
         assert int(asked.max()) < tracing.of(Kind.READABLE, peers.cookie)["time_ns"][0]
 
 

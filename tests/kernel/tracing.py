@@ -30,10 +30,13 @@ RUNG = config.load(KernelConfig, "kernel").rung
 
 def _refused() -> str | None:
     try:
-        load([], buffer_bytes=4096, rung=RUNG).close()
+        tracer = load([Selector(1)], buffer_bytes=4096, rung=RUNG)
     except UnavailableError as error:
         return str(error)
-    return None
+    modes = tracer.modes
+    tracer.close()
+    missing = [hook for hook in ("readable", "copied", "state") if modes[hook] == "none"]
+    return f"{', '.join(missing)} cannot be had by {RUNG}" if missing else None
 
 
 _REFUSED = _refused() if os.geteuid() == 0 else None
