@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -60,7 +60,20 @@ def _claim(tracer: Tracer, pid: int) -> None:
         log.warning("sockets_not_taken", pid=pid, reason=error.strerror, effect="told of from its next read on")
 
 
-def _tell_modes(tracer: Tracer) -> None:
+class Attached(Protocol):
+    """What is told of a tracer."""
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """By hook."""
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """By hook, why not."""
+
+
+def tell_modes(tracer: Attached) -> None:
+    """One warning of the hooks that cannot be had, where that takes something away."""
     log = structlog.get_logger()
     missing = [hook for hook, mode in tracer.modes.items() if mode == "none" and hook in WITHOUT]
     if missing:
@@ -95,7 +108,7 @@ def run(config: KernelConfig, directory: Path) -> int:
         # One row more, which tells the modes.
         with RingWriter(directory, config.name, "kernel", capacity=config.capacity, rows=config.rows + 1) as ring:
             tracer.write_to(ring, rows=config.rows)
-            _tell_modes(tracer)
+            tell_modes(tracer)
             log.info("ready", ring=str(ring.path), **tracer.modes)
             error_number = tracer.run(stop_fd, config.interval_ms)
             if error_number == errno.ESTALE:

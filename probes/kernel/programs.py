@@ -81,12 +81,14 @@ def load(
 
 def _explained(error: OSError, rung: str, btf: Path | None) -> UnavailableError:
     reason = error.strerror or str(error)
-    if btf is not None and error.errno not in (errno.EPERM, errno.EACCES):
+    forbidden = error.errno in (errno.EPERM, errno.EACCES)
+    locked = _lockdown()
+    # The verifier does not know a helper that is locked: it says EINVAL.
+    if locked and (forbidden or error.errno == errno.EINVAL):
+        reason += f", and the kernel is locked down ({locked})"
+    elif btf is not None and not forbidden:
         return UnavailableError(f"{reason}, with the types in {btf}", f"give those of kernel {os.uname().release}")
-    if error.errno in (errno.EPERM, errno.EACCES):
-        locked = _lockdown()
-        if locked:
-            reason += f", and the kernel is locked down ({locked})"
+    if forbidden:
         if rung != AUTO and _is_capable():
             return ForbiddenError(reason, f"the kernel refuses {rung}: leave the rung to be chosen (--rung auto)")
         return ForbiddenError(reason, f"it needs CAP_BPF and CAP_PERFMON in the initial user namespace: {_as_root()}")

@@ -271,6 +271,23 @@ static void choose_all(struct search *search) {
     }
 }
 
+/* The first hook without which it is not worth running, and which cannot be had; NULL: there is none. */
+static const struct tp_attached *missing(const struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted) {
+    uint32_t needed = wanted->hooks & (1u << TP_HOOK_READABLE | 1u << TP_HOOK_COPIED);
+    bool all = wanted->only != TP_MODE_NONE; /* one rung alone was meant to show what it can do */
+    const struct tp_attached *first = NULL;
+    needed = all || !needed ? wanted->hooks & ~(1u << TP_HOOK_ASKED) : needed;
+    for (int i = 0; i < TP_HOOKS; i++) {
+        if (!(needed & 1u << i))
+            continue;
+        if (rungs->hooks[i].mode == TP_MODE_NONE)
+            first = first ? first : &rungs->hooks[i];
+        else if (!all)
+            return NULL;
+    }
+    return first;
+}
+
 int tp_rungs_attach(struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted, char *why, size_t why_bytes) {
     for (int i = 0; i < TP_HOOKS; i++)
         rungs->hooks[i] = nothing;
@@ -287,18 +304,11 @@ int tp_rungs_attach(struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted
     choose_all(&search);
     btf__free(search.types);
     free(search.log);
-    uint32_t enough = wanted->hooks & (1u << TP_HOOK_READABLE | 1u << TP_HOOK_COPIED);
-    enough = enough ? enough : wanted->hooks;
-    const struct tp_attached *first = NULL;
-    for (int i = 0; i < TP_HOOKS; i++) {
-        if (!(enough & 1u << i))
-            continue;
-        if (rungs->hooks[i].mode != TP_MODE_NONE)
-            return 0;
-        first = first ? first : &rungs->hooks[i];
-    }
-    int error = first && first->error ? first->error : -EOPNOTSUPP;
-    snprintf(why, why_bytes, "%s", first ? first->why : "no hook is wanted");
+    const struct tp_attached *first = missing(rungs, wanted);
+    if (!first)
+        return 0;
+    int error = first->error ? first->error : -EOPNOTSUPP;
+    snprintf(why, why_bytes, "%s", first->why);
     tp_rungs_close(rungs);
     return error;
 }

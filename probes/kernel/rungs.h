@@ -60,9 +60,9 @@ const char *tp_mode_name(enum tp_mode);
 /* Loads and attaches: from then on the programs run, and records wait in the buffer. A hook that cannot be had has mode
  * none and says why.
  *
- * @return 0 where readable or copied can be had (where neither is wanted: any that is); else with one line in `why`:
- *         -ENOENT (the kernel has no types), -EOPNOTSUPP (it has no such hook), -EPERM, -errno of a failed call. All is
- *         closed then. */
+ * @return 0 where readable or copied can be had; where neither is wanted, any that is; with `only`, all but asked. Else
+ *         with one line in `why`: -ENOENT (the kernel has no types), -EOPNOTSUPP (it has no such hook), -EPERM, -errno
+ *         of a failed call. All is closed then. */
 int tp_rungs_attach(struct tp_rungs *, const struct tp_rungs_wanted *, char *why, size_t why_bytes);
 
 /* No program runs after it; the maps stay. Harmless on one that is detached. */

@@ -14,14 +14,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 from kernel.tracing import RUNG, Peers, Server, Tracing, assert_covers_once, cookie_of, spans, traced
 from tickpath.errors import TickpathError
 from tickpath.event import Counter, Kind
+from tickpath.probes.kernel import probe
 from tickpath.probes.kernel.capability import capabilities
 from tickpath.probes.kernel.processes import check, tcp_sockets
 from tickpath.probes.kernel.programs import ForbiddenError, UnavailableError, load
@@ -57,9 +60,7 @@ def test_a_rung_that_is_wanted_is_used_or_refused_in_one_line(rung: str) -> None
         assert not isinstance(error, ForbiddenError) or error.exit_code == 77
         return
     try:
-        # Linux 6.1 has no typed tracepoint for readable.
-        assert {tracer.modes[hook] for hook in STREAM} <= {rung, "none"}
-        assert rung in (tracer.modes["readable"], tracer.modes["copied"])
+        assert {tracer.modes[hook] for hook in STREAM} == {rung}
         assert tracer.modes["asked"] in ("none", rung)
     finally:
         tracer.close()
@@ -105,6 +106,26 @@ def test_types_from_a_file_serve_kprobes_and_wrong_ones_are_named(tmp_path: Path
         load([Selector(1)], buffer_bytes=4096, rung="kprobe", btf=wrong)
     assert "\n" not in str(refused.value)
     assert "wrong.btf" in str(refused.value)
+
+
+@dataclass(frozen=True)
+class _Partial:
+    modes: dict[str, str]
+    refusals: dict[str, str]
+
+
+def test_a_hook_that_cannot_be_had_is_one_warning_that_says_what_is_missing() -> None:
+    modes = dict.fromkeys(STREAM, "tp_btf") | {"asked": "none", "copied": "none"}
+    with structlog.testing.capture_logs() as said:
+        probe.tell_modes(_Partial(modes, {"asked": "refused", "copied": "there is no such tracepoint"}))
+    assert said == [
+        {
+            "event": "hooks_missing",
+            "log_level": "warning",
+            "copied": "there is no such tracepoint",
+            "effect": "no parts of kernel_to_user",
+        }
+    ]
 
 
 @traced
