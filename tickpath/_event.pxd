@@ -117,6 +117,18 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_OUT_OF_ORDER
         TP_COUNT_RETRANSMITS
         TP_COUNT_NO_COOKIE
+        TP_COUNT_COST_READABLE_NS
+        TP_COUNT_COST_COPIED_NS
+        TP_COUNT_COST_STATE_NS
+        TP_COUNT_COST_ASKED_NS
+        TP_COUNT_RUNS_READABLE
+        TP_COUNT_RUNS_COPIED
+        TP_COUNT_RUNS_STATE
+        TP_COUNT_RUNS_ASKED
+        TP_COUNT_TOLD_READABLE
+        TP_COUNT_TOLD_COPIED
+        TP_COUNT_TOLD_STATE
+        TP_COUNT_TOLD_ASKED
 
     struct tp_message:
         int64_t exchange_ns

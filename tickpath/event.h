@@ -284,6 +284,20 @@ enum tp_counter {
     TP_COUNT_OUT_OF_ORDER = 18,          /* kernel: segments that came before bytes that precede theirs */
     TP_COUNT_RETRANSMITS = 19,           /* kernel: segments that this host sent again */
     TP_COUNT_NO_COOKIE = 20, /* kernel: events of sockets that nothing can name yet, as kprobes find them; not told */
+
+    /* kernel, while its cost is asked for, of each hook's programs: */
+    TP_COUNT_COST_READABLE_NS = 24, /* time that they ran */
+    TP_COUNT_COST_COPIED_NS = 25,
+    TP_COUNT_COST_STATE_NS = 26,
+    TP_COUNT_COST_ASKED_NS = 27,
+    TP_COUNT_RUNS_READABLE = 28, /* how often, for sockets that are not selected too */
+    TP_COUNT_RUNS_COPIED = 29,
+    TP_COUNT_RUNS_STATE = 30,
+    TP_COUNT_RUNS_ASKED = 31,
+    TP_COUNT_TOLD_READABLE = 32, /* records that they gave */
+    TP_COUNT_TOLD_COPIED = 33,
+    TP_COUNT_TOLD_STATE = 34,
+    TP_COUNT_TOLD_ASKED = 35,
     TP_COUNTERS = 64,
 };
 

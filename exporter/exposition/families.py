@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from tickpath import __version__
+from tickpath.exporter.exposition.cost import COUNTED_BY_PROBES, cost
 from tickpath.exporter.exposition.label import label
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.snapshot import RingState, Snapshot
@@ -61,7 +62,7 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 
-COUNTED_ELSEWHERE = frozenset(f"tickpath_{name}" for name, *_ in _PRODUCER_COUNTERS)
+COUNTED_ELSEWHERE = frozenset(f"tickpath_{name}" for name, *_ in _PRODUCER_COUNTERS) | COUNTED_BY_PROBES
 """Counters that producers keep: they did not begin when this exporter did."""
 
 
@@ -213,6 +214,7 @@ def families(observation: Observation) -> Iterator[Metric]:
         ("result",),
         (((result,), count) for result, count in observation.snapshot.connects.items()),
     )
+    yield from cost(observation.snapshot.rings)
     yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])
     yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})
     yield from _modes(observation)

@@ -20,6 +20,7 @@ from tickpath.lab.bench import (
     correlator_rows,
     feed_rows,
     histogram_rows,
+    kernel_rows,
     observer_rows,
     process_rows,
     ring_rows,
@@ -41,6 +42,7 @@ GROUPS = {
         process_rows.IDLE,
         process_rows.MEMORY,
         observer_rows.GROUP,
+        kernel_rows.GROUP,
     )
 }
 _SHARED_MEMORY = Path("/dev/shm")

@@ -93,14 +93,15 @@ def _produces(rings: Path, kind: str) -> bool:
 
 
 class Probes:
-    """An exporter, and a wire probe on the loopback interface that watches one port. A context manager.
+    """An exporter, and a probe of that kind (wire: on the loopback interface) that watches one port. A context manager.
 
-    TickpathError where the wire probe is not permitted.
+    TickpathError where the probe is not permitted.
     """
 
-    def __init__(self, folder: Path, watched_port: int) -> None:
+    def __init__(self, folder: Path, watched_port: int, kind: str = "wire") -> None:
         self._folder = folder
         self._watched_port = watched_port
+        self._kind = kind
         self.rings = folder / "rings"
 
     def __enter__(self) -> Probes:
@@ -108,16 +109,17 @@ class Probes:
         environment = {"TICKPATH_DIRECTORY": str(self.rings)}
         port = _free_port()
         self.exporter = Child("exporter", ["exporter", "--listen", f"127.0.0.1:{port}"], self._folder, environment)
-        watched = ["probe", "wire", "--interface", "lo", "--port", str(self._watched_port)]
-        self.wire = Child("wire", watched, self._folder, environment)
+        where = ["--interface", "lo"] if self._kind == "wire" else []
+        watched = ["probe", self._kind, *where, "--port", str(self._watched_port)]
+        self.probe = Child(self._kind, watched, self._folder, environment)
         try:
             self.exporter.wait_until(lambda: _answers(port), _START_S, "answer")
-            self.wire.wait_until(lambda: _produces(self.rings, "wire"), _START_S, "ring")
+            self.probe.wait_until(lambda: _produces(self.rings, self._kind), _START_S, "ring")
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.wire.stop()
+        self.probe.stop()
         self.exporter.stop()

@@ -81,12 +81,16 @@ def _application(told: Pipe, url: str, folder: Path, cpu: int) -> None:
 
 
 def _run(settings: Settings, rows: dict[str, Row]) -> None:
-    effect, load = rows["observer_effect"], rows["observer_load"]
+    observe(settings, "wire", rows["observer_effect"], rows["observer_load"])
+
+
+def observe(settings: Settings, kind: str, effect: Row, load: Row) -> None:
+    """Both rows, of an exporter and a probe of that kind. TickpathError where it is not permitted."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         effect.note = load.note = "one CPU alone: the probes cannot be kept off the application's"
         return
-    folder = settings.folder / "observer"
+    folder = settings.folder / f"observer-{kind}"
     rings = folder / "rings"
     messages = 100 if settings.quick else 1_200
     spawn = multiprocessing.get_context("spawn")
@@ -110,7 +114,7 @@ def _run(settings: Settings, rows: dict[str, Row]) -> None:
             sample()
             while not effort.enough(on_off, began_s):
                 first = sample()
-                with Probes(folder, exchange.port):
+                with Probes(folder, exchange.port, kind):
                     on = sample()
                 second = sample()
                 on_off.append(on / first)

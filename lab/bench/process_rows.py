@@ -57,10 +57,10 @@ def _transmit(port: int, seconds: float, gap_s: float, listener: socket.socket) 
 
 
 def _cost_ns(probes: Probes, listener: socket.socket, seconds: float, gap_s: float) -> float:
-    frames, spent_ns = _frames(probes.rings), cpu_ns(probes.wire.pid)
+    frames, spent_ns = _frames(probes.rings), cpu_ns(probes.probe.pid)
     _transmit(listener.getsockname()[1], seconds, gap_s, listener)
     time.sleep(0.15)  # a block of frames that is not full is handed over after a moment
-    return (cpu_ns(probes.wire.pid) - spent_ns) / max(1, _frames(probes.rings) - frames)
+    return (cpu_ns(probes.probe.pid) - spent_ns) / max(1, _frames(probes.rings) - frames)
 
 
 def _run_wire(settings: Settings, rows: dict[str, Row]) -> None:
@@ -89,7 +89,7 @@ def _run_idle(settings: Settings, rows: dict[str, Row]) -> None:
         try:
             feed.wait_until(lambda: "connected" in feed.log.read_text(), 30, "connection")
             time.sleep(0.2 if settings.quick else 1)
-            pids = [feed.pid, probes.wire.pid, probes.exporter.pid]
+            pids = [feed.pid, probes.probe.pid, probes.exporter.pid]
             shares = [busy_percent(pids, 0.2 if settings.quick else 1) for _ in range(1 if settings.quick else 4)]
         finally:
             feed.stop()

@@ -42,6 +42,11 @@ class Tracer:
         """Why the best way of a hook could not be had, one line; of those where it could not."""
     def claim(self, socket_fd: int) -> None:
         """Make a socket, open here too, one of a wanted process's. Raises OSError."""
+    def count_cost(self) -> None:
+        """Have the kernel time its BPF programs, all of the host's, until this is closed. OSError: EPERM."""
+    @property
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Of each hook's programs, while their time was counted: (nanoseconds, runs)."""
     def write_to(self, ring: RingWriter, *, rows: int) -> None:
         """Give it its ring, once; it stays the caller's. `rows`: for connections, one less than it has."""
     def run(self, stop_fd: int, interval_ms: int) -> int:

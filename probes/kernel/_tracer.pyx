@@ -63,10 +63,19 @@ cdef extern from "probes/kernel/rungs.h" nogil:
     int tp_rungs_claim(const tp_rungs *rungs, int socket_fd)
 
 
+cdef extern from "probes/kernel/cost.h" nogil:
+    struct tp_kernel_cost:
+        int stats_fd
+
+    int tp_kernel_cost_open(tp_kernel_cost *cost)
+    void tp_kernel_cost_of(const tp_attached *attached, uint64_t *ns, uint64_t *runs)
+
+
 cdef extern from "probes/kernel/tracer.h" nogil:
     struct tp_tracer:
         tp_rungs rungs
         void *events
+        tp_kernel_cost cost
 
     int tp_tracer_open(tp_tracer *tracer, const tp_rungs_wanted *wanted, char *why, size_t why_bytes)
     int tp_tracer_write_to(tp_tracer *tracer, tp_ring_writer *ring, uint32_t rows)
@@ -130,6 +139,25 @@ cdef class Tracer:
         error = tp_rungs_claim(&self.tracer.rungs, socket_fd)
         if error:
             raise OSError(-error, os.strerror(-error))
+
+    def count_cost(self):
+        cdef int error
+        self._check_open()
+        if self.tracer.cost.stats_fd:
+            raise ValueError("the cost is counted already")
+        error = tp_kernel_cost_open(&self.tracer.cost)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+    @property
+    def costs(self):
+        cdef uint64_t ns, runs
+        self._check_open()
+        found = {}
+        for hook in range(TP_HOOKS):
+            tp_kernel_cost_of(&self.tracer.rungs.hooks[hook], &ns, &runs)
+            found[tp_hook_name(<tp_hook>hook).decode()] = (ns, runs)
+        return found
 
     def write_to(self, RingWriter ring not None, *, uint32_t rows):
         cdef int error

@@ -36,6 +36,12 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     btf: Annotated[
         Path | None, Meta(description="file with the types of this kernel, where it publishes none (kprobes only)")
     ] = None
+    cost: Annotated[
+        bool,
+        Meta(
+            description="have the kernel time the programs (needs CAP_SYS_ADMIN; times all of the host's BPF programs)"
+        ),
+    ] = False
     name: Annotated[
         str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="of the ring; two probes at once need two names")
     ] = "kernel"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from tickpath.errors import ConfigError, TickpathError
+from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
 from tickpath.event import Counter
 from tickpath.probes.kernel.config import KernelConfig
 from tickpath.probes.kernel.processes import tcp_sockets
@@ -60,6 +60,15 @@ def _claim(tracer: Tracer, pid: int) -> None:
         log.warning("sockets_not_taken", pid=pid, reason=error.strerror, effect="told of from its next read on")
 
 
+def _count_cost(tracer: Tracer) -> None:
+    try:
+        tracer.count_cost()
+    except OSError as error:
+        raise PermissionMissingError(
+            f"the kernel does not time BPF programs for us: {error.strerror}; it needs CAP_SYS_ADMIN, or leave out --cost"
+        ) from None
+
+
 class Attached(Protocol):
     """What is told of a tracer."""
 
@@ -103,6 +112,8 @@ def run(config: KernelConfig, directory: Path) -> int:
         btf=config.btf,
     )
     try:
+        if config.cost:
+            _count_cost(tracer)
         for pid in config.pid:
             _claim(tracer, pid)
         # One row more, which tells the modes.

@@ -101,6 +101,7 @@ static uint32_t connect_row(struct tp_tracer *tracer, const struct tp_kernel_con
 static int take(void *context, void *data, size_t bytes) {
     struct tp_tracer *tracer = context;
     struct tp_event event;
+    enum tp_hook hook = TP_HOOK_STATE;
     (void)bytes; /* the programs of this build write no other sizes; configure() refuses another's */
     memcpy(&event, data, sizeof(event));
     switch (event.kind) {
@@ -115,7 +116,9 @@ static int take(void *context, void *data, size_t bytes) {
         break;
     default:
         event.row = tp_kernel_sockets_row(&tracer->sockets, event.interval.cookie);
+        hook = event.kind == TP_KIND_COPIED ? TP_HOOK_COPIED : TP_HOOK_READABLE;
     }
+    tp_kernel_cost_told(&tracer->cost, hook);
     tp_ring_write(tracer->ring, &event);
     return ++tracer->taken >= TP_KERNEL_DRAIN ? ENOUGH : 0;
 }
@@ -162,6 +165,7 @@ static void count(struct tp_tracer *tracer) {
     add(tracer, TP_COUNT_OUT_OF_ORDER, total_of(tracer, TP_KERNEL_OUT_OF_ORDER), &tracer->out_of_order);
     add(tracer, TP_COUNT_RETRANSMITS, total_of(tracer, TP_KERNEL_RETRANSMITS), &tracer->retransmits);
     add(tracer, TP_COUNT_NO_COOKIE, total_of(tracer, TP_KERNEL_NO_COOKIE), &tracer->no_cookie);
+    tp_kernel_cost_count(&tracer->cost, &tracer->rungs, tracer->ring);
 }
 
 /* ---- the loop ---- */
@@ -199,6 +203,7 @@ void tp_tracer_close(struct tp_tracer *tracer) {
         return;
     tp_rungs_close(&tracer->rungs);
     tp_kernel_passed_close(&tracer->passed);
+    tp_kernel_cost_close(&tracer->cost);
     ring_buffer__free(tracer->events);
     free(tracer->values);
     tp_kernel_sockets_destroy(&tracer->sockets);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "cost.h"
 #include "kernel.h"
 #include "rungs.h"
 #include "passed.h"
@@ -32,6 +33,7 @@ struct tp_tracer {
     struct tp_ring_writer *ring;
     struct tp_kernel_sockets sockets;
     struct tp_kernel_passed passed;
+    struct tp_kernel_cost cost;
 };
 
 /* Attaches the best programs that this kernel lets us have: from now on they run, and their records wait in the buffer.
