@@ -21,7 +21,7 @@ from tickpath.exporter.exposition.buckets import BOUNDS
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.exposition.page import MetricsPage
-from tickpath.exporter.snapshot import Exemplar, SeriesKind, Snapshot
+from tickpath.exporter.snapshot import Exemplar, RingState, SeriesKind, Snapshot
 from tickpath.histogram import SCHEMA, upper_bound_ns
 
 Parser = Callable[[str], Iterable[Metric]]
@@ -50,6 +50,19 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 def only(snapshot_series: Iterable[object]) -> Observation:
     made = replace(empty_snapshot(), series=tuple(snapshot_series))  # type: ignore[arg-type]
     return observation(made)
+
+
+def test_the_cost_of_a_probe_is_told_by_hook_where_it_is_counted() -> None:
+    counters = {"runs_readable": 40, "cost_readable_ns": 8_000, "told_readable": 30, "runs_asked": 0, "cost_asked_ns": 0}
+    rings = (RingState(0, "kernel", "kernel", True, 0, 0, 0, counters), RingState(1, "other", "kernel", True, 0, 0, 0, {}))
+    found = samples(observation(replace(empty_snapshot(), rings=rings)), Format.OPENMETRICS)
+    told = {name: value for (name, labels), value in found.items() if ("hook", "readable") in labels}
+    assert told == {
+        "tickpath_probe_cost_seconds_total": pytest.approx(8e-6),
+        "tickpath_probe_runs_total": 40,
+        "tickpath_probe_records_total": 30,
+    }
+    assert not any(("probe", "other") in labels or ("hook", "asked") in labels for _, labels in found)
 
 
 @pytest.mark.parametrize("chosen", PARSERS)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kernel.tracing import Server, assert_covers_once, traced
-from tickpath.event import Kind
+from tickpath.event import Counter, Kind
 from tickpath.probes.kernel.programs import TYPED
 from wire.capturing import Reader, wait_until
 
@@ -98,6 +98,34 @@ def test_a_successor_goes_on_where_a_killed_probe_was(tmp_path: Path, probe_of: 
             probe.process.kill()
             probe.process.wait()
             reader.ring.close()
+
+
+@traced
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_cost_of_its_programs_is_counted_where_asked(tmp_path: Path, probe_of: list[Probe], asked: bool) -> None:
+    with Server() as server:
+        peers = server.connect()
+        probe = Probe(tmp_path, "--remote", f"127.0.0.1:{server.port}", *(["--cost"] if asked else []))
+        probe_of.append(probe)
+        probe.ready()
+        reader = Reader(probe.ring)
+        for _ in range(20):
+            peers.send(100)
+            peers.read(100)
+        wait_until(lambda: len(reader.of(Kind.COPIED)) == 20)
+        probe.process.send_signal(signal.SIGTERM)
+        assert probe.process.wait(20) == 0
+        for told, runs, cost in (
+            (Counter.TOLD_READABLE, Counter.RUNS_READABLE, Counter.COST_READABLE_NS),
+            (Counter.TOLD_COPIED, Counter.RUNS_COPIED, Counter.COST_COPIED_NS),
+        ):
+            if asked:
+                assert reader.count(told) == 20
+                assert reader.count(runs) >= 20
+                assert reader.count(cost) > reader.count(runs), "no run takes less than a nanosecond"
+            else:
+                assert reader.count(told) == reader.count(runs) == reader.count(cost) == 0
+        reader.ring.close()
 
 
 @traced
