@@ -70,6 +70,8 @@ def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
         pending=2,
         records=197,
         evicted={"segment": 9},
+        connects={"opened": 3, "refused": 1, "timed_out": 0, "unreachable": 0, "aborted": 0, "other": 0},
+        connect_latencies={"ipv4": histogram([2_000_000, 3_000_000]), "ipv6": histogram([500_000])},
     )
 
 

@@ -126,7 +126,8 @@ static bool record_good(const struct tp_event *e) {
         return time_good(e->time_ns) && time_good((int64_t)e->interval.asked_ns) &&
                range_good(e->interval.from, e->interval.to);
     case TP_KIND_CONNECT:
-        return e->connect.result < TP_CONNECT_RESULTS && e->connect.latency_ns < (uint64_t)DURATION_LIMIT_NS;
+        return e->connect.result < TP_CONNECT_RESULTS && (e->connect.family == 4 || e->connect.family == 6) &&
+               e->connect.latency_ns < (uint64_t)DURATION_LIMIT_NS;
     default:
         return true;
     }

@@ -75,7 +75,7 @@ static void nonsense(struct tp_event *e, uint32_t input, int64_t now_ns) {
     static const uint8_t kinds[3][6] = {
         {TP_KIND_READ, TP_KIND_MESSAGE, TP_KIND_MESSAGE, TP_KIND_MESSAGE_WIDE, TP_KIND_CLOSED, TP_KIND_CLOCK},
         {TP_KIND_SEGMENT, TP_KIND_SEGMENT, TP_KIND_SEGMENT, TP_KIND_SEGMENT, TP_KIND_OPENED, TP_KIND_CLOCK},
-        {TP_KIND_READABLE, TP_KIND_COPIED, TP_KIND_COPIED, TP_KIND_PASSED, TP_KIND_SEGMENT, 99},
+        {TP_KIND_READABLE, TP_KIND_COPIED, TP_KIND_CONNECT, TP_KIND_PASSED, TP_KIND_SEGMENT, 99},
     };
     memset(e, 0, sizeof *e);
     for (int word = 0; word < 5; word++)

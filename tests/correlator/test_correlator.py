@@ -15,7 +15,7 @@ import pytest
 
 from correlator.model import MS, OFFSET_NS, START_NS, Features, Producers, Scenario, clock_record, record, row, write
 from tickpath.errors import RingError
-from tickpath.event import RECORD, Clock, Kind, MessageFlag, ReadFlag, SegmentFlag, Source, Tier
+from tickpath.event import RECORD, Clock, ConnectResult, Kind, MessageFlag, ReadFlag, SegmentFlag, Source, Tier
 from tickpath.exporter.correlator import JOINED, Correlator, Leg, Match, Reason, Stamp
 from tickpath.exporter.snapshot import Snapshot
 from tickpath.ring import RingWriter
@@ -596,3 +596,42 @@ def test_results_that_nobody_fetched_in_time_are_counted(tmp_path: Path) -> None
         assert correlator.joined(out) == 16
         assert out["ordinal"][:16].tolist() == list(range(84, 100))
         assert correlator.snapshot().evicted["joined"] == 84
+
+
+def test_connects_are_counted_by_result_and_those_that_succeeded_timed_by_family(bench: Bench) -> None:
+    def connect(result: int, family: int, latency_ns: int) -> Any:
+        return record(
+            Kind.CONNECT, 0, START_NS, "connect", cookie=9, result=result, family=family, latency_ns=latency_ns
+        )
+
+    assert bench.correlator.snapshot().connects == {}, "a host that no kernel probe watches has no such figure"
+    with RingWriter(bench.directory, "kernel", "kernel", rows=8) as kernel:
+        bench.correlator.attach(kernel.path)
+        write(
+            kernel,
+            connect(ConnectResult.OPENED, 4, 1000),
+            connect(ConnectResult.OPENED, 4, 3000),
+            connect(ConnectResult.OPENED, 6, 2**40),
+            connect(ConnectResult.REFUSED, 4, 10),
+            connect(ConnectResult.TIMED_OUT, 6, 10),
+            connect(200, 4, 10),
+            connect(ConnectResult.OPENED, 9, 10),
+            connect(ConnectResult.OPENED, 4, 2**63),
+        )
+        write(bench.feed, connect(ConnectResult.OPENED, 4, 10))
+        bench.poll(START_NS + 1)
+    snapshot = bench.correlator.snapshot()
+    assert snapshot.connects == {
+        "opened": 3,
+        "refused": 1,
+        "timed_out": 1,
+        "unreachable": 0,
+        "aborted": 0,
+        "other": 0,
+    }
+    assert {family: (h.count, h.sum_ns) for family, h in snapshot.connect_latencies.items()} == {
+        "ipv4": (2, 4000),
+        "ipv6": (1, 2**40),
+    }
+    assert bench.correlator.totals()["malformed"] == 3
+    assert bench.correlator.totals()["unknown_kinds"] == 1

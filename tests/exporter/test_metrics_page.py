@@ -86,6 +86,10 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     assert found[key("tickpath_producer_up", ring="wire-lo", kind="wire")] == 0
     assert found[key("tickpath_publish_dropped_messages_total", ring="feed-btcusdt")] == 3
     assert found[key("tickpath_feed_connects_total", ring="feed-btcusdt", result="opened")] == 1
+    assert found[key("tickpath_connects_total", result="opened")] == 3
+    assert found[key("tickpath_connects_total", result="aborted")] == 0
+    assert found[key("tickpath_connect_latency_seconds_count", family="ipv4")] == 2
+    assert found[key("tickpath_connect_latency_seconds_sum", family="ipv6")] == 0.0005
     assert found[key("tickpath_wire_frames_discarded_total", ring="wire-lo", reason="dropped")] == 2
     assert found[key("tickpath_clock_steps_total", clock="realtime")] == 1
     assert found[key("tickpath_exporter_records_total")] == 197
