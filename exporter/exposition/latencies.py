@@ -71,7 +71,7 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
         (),
     )
     connect = LatencyFamily(
-        "tickpath_connect_latency_seconds", "Time that an attempt to connect took, of those that succeeded.", ("family",)
+        "tickpath_connect_latency_seconds", "Time that attempts to connect took, of those that succeeded.", ("family",)
     )
     for one in observation.snapshot.series:
         latency = Latency(one.histogram, one.exemplars)

@@ -32,7 +32,7 @@ from tickpath.ring import RingReader, RingWriter
 from tickpath.selector import parse_port
 from tickpath.stopping import stop_pipe
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a name nobody can guess is made below it
+_SHARED_MEMORY = Path("/dev/shm")
 # At 20,000 attempts a second these hold more than half a second of them.
 _RECORDS = 1 << 14
 _BUFFER_BYTES = 1 << 22
@@ -129,7 +129,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pid", action="append", default=[], type=_pid, help="only this process, as the host counts them; repeatable"
     )
-    parser.add_argument("--port", action="append", default=[], type=parse_port, help="only this remote port; repeatable")
+    parser.add_argument(
+        "--port", action="append", default=[], type=parse_port, help="only this remote port; repeatable"
+    )
     parser.add_argument(
         "--remote",
         action="append",
@@ -137,7 +139,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="only this peer; an address selects itself and the port, a name the port alone; repeatable",
     )
-    parser.add_argument("--cgroup", type=Path, metavar="FOLDER", help="only sockets made in this version 2 cgroup or below it")
+    parser.add_argument(
+        "--cgroup", type=Path, metavar="FOLDER", help="only sockets made in this version 2 cgroup or below it"
+    )
     parser.add_argument("--failed", action="store_true", help="only attempts of which no connection came")
     parser.add_argument("--json", action="store_true", help="one JSON object per line, times in nanoseconds")
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="stop by itself (default: at Ctrl-C)")

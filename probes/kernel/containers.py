@@ -62,7 +62,9 @@ class Containers:
             folder = folders.pop()
             try:
                 with os.scandir(folder) as entries:
-                    inside = [(entry.inode(), Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
+                    inside = [
+                        (entry.inode(), Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)
+                    ]
             except OSError:
                 continue  # removed since it was listed
             for inode, path in inside:

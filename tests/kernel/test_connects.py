@@ -58,7 +58,7 @@ class Network:
         self.near, self.far = Namespace(), Namespace()
         self.policy: Callable[[int, bytes], list[bytes]] = lambda _, frame: [frame]
         self._taps = self.near.tap("t0"), self.far.tap("t0")
-        self._shuttle = Shuttle(*self._taps, lambda side, frame: self.policy(side, frame))
+        self._shuttle = Shuttle(*self._taps, self._carry)
         self.near.address("t0", "10.9.0.1/24", "fd09::1/64")
         self.far.address("t0", "10.9.0.2/24", "fd09::2/64")
         for version in (4, 6):
@@ -67,6 +67,9 @@ class Network:
                 self.far.ip(f"-{version}", "route", "add", kind, addresses[version])
         self.far.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.far.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+
+    def _carry(self, side: int, frame: bytes) -> list[bytes]:
+        return self.policy(side, frame)
 
     def socket(self, family: str, *, options: dict[int, int] | None = None) -> socket.socket:
         with self.near.entered():
@@ -216,7 +219,7 @@ def test_what_is_refused_is_no_connection(tmp_path: Path, network: Network, fami
 @traced
 @BLOCKING
 @pytest.mark.parametrize(
-    ("addresses", "family", "error"),
+    "answer",
     [
         (NOWHERE, "IPv4", "EHOSTUNREACH"),
         (NOWHERE, "IPv6", "ENETUNREACH"),
@@ -227,8 +230,9 @@ def test_what_is_refused_is_no_connection(tmp_path: Path, network: Network, fami
     ids=["IPv4", "IPv6", "v4-mapped", "IPv4 forbidden", "IPv6 forbidden"],
 )
 def test_what_a_router_answers_for_is_unreachable(
-    tmp_path: Path, network: Network, addresses: dict[int, str], family: str, error: str, blocking: bool
+    tmp_path: Path, network: Network, answer: tuple[dict[int, str], str, str], blocking: bool
 ) -> None:
+    addresses, family, error = answer
     with network.socket(family) as near, Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
         assert connect(near, _address(addresses, family), 80, blocking=blocking) == error
         one = told(tracing, cookie_of(near))

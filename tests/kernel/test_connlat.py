@@ -79,7 +79,7 @@ def _refused_port() -> int:
 
 
 def _left() -> set[str]:
-    return {entry.name for entry in Path("/dev/shm").glob("tickpath-connlat-*")}  # noqa: S108 - it is looked at only
+    return {entry.name for entry in Path("/dev/shm").glob("tickpath-connlat-*")}
 
 
 @traced
@@ -140,7 +140,10 @@ def test_only_what_is_asked_for_is_shown(start: Start) -> None:
     assert [one["result"] for one in failed.attempts()] == ["refused"]
     assert slow.attempts() == []
     assert "0 of 3 attempts shown" in slow.err()
-    assert [(one["pid"], one["result"]) for one in mine.attempts()] == [(os.getpid(), "opened"), (os.getpid(), "refused")]
+    assert [(one["pid"], one["result"]) for one in mine.attempts()] == [
+        (os.getpid(), "opened"),
+        (os.getpid(), "refused"),
+    ]
 
 
 @traced
@@ -193,7 +196,9 @@ def test_it_ends_by_itself_and_holds_only_what_it_needs(start: Start) -> None:
     connlat = start("--duration", "0.5")
     connlat.ready()
     fdinfo = Path(f"/proc/{connlat.process.pid}/fdinfo")
-    programs = [entry for entry in fdinfo.iterdir() if "prog_tag:" in entry.read_text() and "link_type" not in entry.read_text()]
+    programs = [
+        entry for entry in fdinfo.iterdir() if "prog_tag:" in entry.read_text() and "link_type" not in entry.read_text()
+    ]
     assert len(programs) == 1
     assert connlat.process.wait(30) == 0
     assert "attempts shown" in connlat.err()
@@ -245,7 +250,9 @@ def test_a_name_cannot_move_the_cursor() -> None:
 
 
 def test_what_was_overwritten_is_not_known() -> None:
-    attempt = attempt_of(_record(pid=7, family=6, result=ConnectResult.TIMED_OUT, error=110, latency_ns=2_500_000), None, "-")
+    attempt = attempt_of(
+        _record(pid=7, family=6, result=ConnectResult.TIMED_OUT, error=110, latency_ns=2_500_000), None, "-"
+    )
     assert Table().line(attempt).split() == ["7", "?", "6", "?", "?", "?", "?", "2.500", "timed_out", "-"]
     assert attempt.error == "ETIMEDOUT"
 

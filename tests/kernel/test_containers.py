@@ -20,7 +20,10 @@ OTHER = "f" * 64
         (f"docker/{ID}", ID[:12]),
         (f"docker/{ID}/init.scope", ID[:12]),
         (f"docker/{OTHER}/docker/{ID}", ID[:12]),
-        (f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12ab.slice/cri-containerd-{ID}.scope", ID[:12]),
+        (
+            f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12ab.slice/cri-containerd-{ID}.scope",
+            ID[:12],
+        ),
         (f"kubepods.slice/kubepods-pod12ab.slice/crio-{ID}.scope/container", ID[:12]),
         (f"kubepods/besteffort/pod0f6a3f0e-1111-2222-3333-444455556666/{ID}", ID[:12]),
         (f"system.slice/containerd.service/kubepods-burstable-pod12ab.slice:cri-containerd:{ID}", ID[:12]),

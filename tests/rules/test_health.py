@@ -38,7 +38,7 @@ def _all_well(host: Host) -> None:
     host.add("tickpath_clock_steps_total", f"3x{LAST}", clock="realtime")
     host.add("tickpath_messages_total", f"0+300x{LAST}", **FEED, tier="A", method="offset")
     host.add("tickpath_unmatched_messages_total", f"0+3x{LAST}", **FEED, reason="wire_gap")
-    host.add("tickpath_connects_total", f"1x{LAST}", ring="feed-1", result="opened")
+    host.add("tickpath_feed_connects_total", f"1x{LAST}", ring="feed-1", result="opened")
     host.latency(Minutes(LAST, {20e-6: 300}), hop="kernel_to_user")
     for part in ("app_busy", "wake", "backlog", "decode"):
         host.latency(Minutes(LAST, {5e-6: 300}), hop="kernel_to_user", part=part)
@@ -137,14 +137,20 @@ def _rare_feed(host: Host) -> None:
 
 
 def _cannot_connect(host: Host) -> None:
-    host.add("tickpath_connects_total", f"_x{AT} 1+1x{LAST}", ring="feed-1", result="refused")
+    host.add("tickpath_connects_total", f"_x{AT} 1+1x{LAST}", result="refused")
+    host.quiet(AT + 1)
+    host.firing(AT + 6, "TickpathConnectFailures")
+
+
+def _feed_cannot_connect(host: Host) -> None:
+    host.add("tickpath_feed_connects_total", f"_x{AT} 1+1x{LAST}", ring="feed-1", result="failed")
     host.quiet(AT + 1)
     host.firing(AT + 6, "TickpathConnectFailures")
 
 
 def _connected_again(host: Host) -> None:
-    host.add("tickpath_connects_total", f"0x{AT} 1x{LAST}", ring="feed-1", result="timed_out")
-    host.add("tickpath_connects_total", f"1+1x{LAST}", ring="feed-1", result="opened")
+    host.add("tickpath_feed_connects_total", f"0x{AT} 1x{LAST}", ring="feed-1", result="failed")
+    host.add("tickpath_feed_connects_total", f"1+1x{LAST}", ring="feed-1", result="opened")
     host.quiet(AT + 1, AT + 6)
 
 
@@ -209,6 +215,7 @@ CASES = {
         _silent_feed,
         _rare_feed,
         _cannot_connect,
+        _feed_cannot_connect,
         _connected_again,
         _slow_to_connect,
         _classic_histograms_alone,

@@ -41,8 +41,8 @@ static __always_inline void begin_connect(struct sock *sk) {
         count(TP_KERNEL_LOST);
 }
 
-/* An ICMP error that comes while the socket is in use is only noted: TCP goes on asking, and its owner may have closed it
- * for that reason. */
+/* An ICMP error that comes while the socket is in use is only noted: TCP goes on asking, and its owner may have closed
+ * it for that reason. */
 static __always_inline int error_of(const struct sock *sk) {
     int error = LOAD(sk, sk_err);
     return error ? error : LOAD(sk, sk_err_soft);
@@ -71,6 +71,10 @@ static __always_inline enum tp_connect_result failure(int error, __u32 segments_
     }
 }
 
+static __always_inline bool mapped(const __u32 *address) {
+    return address[0] == 0 && address[1] == 0 && address[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline void tell_connect(const struct tcp_sock *tp, const struct sock *sk,
                                          const struct connecting *attempt, bool opened, __u64 now_ns) {
     struct tp_kernel_connect *told = reserve(sizeof(*told));
@@ -92,10 +96,7 @@ static __always_inline void tell_connect(const struct tcp_sock *tp, const struct
     tell_addresses(&told->opened, sk);
     told->opened.local_port = bpf_ntohs(LOAD(tp, inet_conn.icsk_inet.inet_sport)); /* the other is 0 after a failure */
     told->opened.irs = opened ? sequence_of(tp, 0) - 1 : 0;
-    event->connect.family = told->opened.remote[0] == 0 && told->opened.remote[1] == 0 &&
-                                    told->opened.remote[2] == bpf_htonl(0xffff)
-                                ? 4
-                                : 6;
+    event->connect.family = mapped(told->opened.remote) ? 4 : 6;
     __builtin_memcpy(told->comm, attempt->comm, sizeof(told->comm));
     submit(told);
 }
