@@ -143,7 +143,7 @@ def fleet(frame: Frame) -> dashboard.Dashboard:
             ),
             (
                 "Failed connects",
-                "tickpath_connects_total",
+                "tickpath_feed_connects_total",
                 selector(REGION, 'result="failed"'),
                 "Attempts to connect to a venue that failed, in each step.",
             ),

@@ -182,7 +182,7 @@ def _connections(frame: Frame) -> Row:
             levels=panels.NONE,
             width=8,
         ),
-        Query(over_window("tickpath_connects_total", _HERE, "result"), "{{result}}"),
+        Query(over_window("tickpath_feed_connects_total", _HERE, "result"), "{{result}}"),
     )
     gaps = panels.lines(
         About(

@@ -408,7 +408,7 @@ def test_where_only_connects_are_wanted_nothing_else_is_recorded(tmp_path: Path)
         one = told(tracing, peers.cookie)
         assert one.row["state"] == RowState.CLOSED, "nobody would close it"
         tracing.stop()
-        assert set(tracing.reader.all()["kind"]) <= {Kind.HELLO, Kind.BYE, Kind.CONNECT}
+        assert set(tracing.reader.all()["kind"]) <= {Kind.HELLO, Kind.BYE, Kind.PASSED, Kind.CONNECT}
 
 
 @traced
