@@ -95,7 +95,8 @@ def engine(*, isolated: bool) -> Iterator[Engine]:
     with (folder / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(
             [
-                *("unshare", "--mount", "--propagation", "private", *network, "sh", "-euc", prepare, "sh"),
+                # It ends with us, however we end, and its containers with it.
+                *("setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private", *network, "sh", "-euc", prepare, "sh"),
                 *("dockerd", f"--data-root={CACHE / 'engine'}", f"--exec-root={folder / 'exec'}"),
                 *(f"--pidfile={folder / 'dockerd.pid'}", f"--host=unix://{folder}/docker.sock", *chains),
                 *("--config-file=/dev/null", f"--cgroup-parent=/{cgroup}", "--log-level=warn"),

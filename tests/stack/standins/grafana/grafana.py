@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from tempfile import TemporaryFile
 
+# The first process of a container is ended by no signal that it does not ask for.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 PASSWORD = Path(os.environ["GF_SECURITY_ADMIN_PASSWORD__FILE"]).read_text()
 assert len(PASSWORD.strip()) >= 20, "no password"
 for folder in ("/etc/grafana/provisioning", "/etc/tickpath/dashboards"):
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
-    print(f"stand-in for Grafana: {folder}: {len(files)} files, {sum(len(path.read_bytes()) for path in files)} bytes")
+    print(f"stand-in for Grafana: {folder}: {len(files)} files, {sum(len(path.read_bytes()) for path in files)} bytes", flush=True)
 for folder in ("/var/lib/grafana", "/tmp"):
     TemporaryFile(dir=folder).close()
 
