@@ -88,7 +88,7 @@ def engine(*, isolated: bool) -> Iterator[Engine]:
     # Short: a socket's path has 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="tp-stack-"))
     # Its temporary mounts are its own; where the host has a ring directory, the engine's containers see an empty one.
-    prepare = "mkdir -p /run/tickpath && mount -t tmpfs tickpath /run/tickpath && ip link set lo up && exec \"$@\""
+    prepare = 'mkdir -p /run/tickpath && mount -t tmpfs tickpath /run/tickpath && ip link set lo up && exec "$@"'
     network = ["--net"] if isolated else []
     chains = [] if isolated else ["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"]
     had_rings = Path("/run/tickpath").exists()
@@ -96,7 +96,8 @@ def engine(*, isolated: bool) -> Iterator[Engine]:
         daemon = subprocess.Popen(
             [
                 # It ends with us, however we end, and its containers with it.
-                *("setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private", *network, "sh", "-euc", prepare, "sh"),
+                *("setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "--propagation", "private", *network),
+                *("sh", "-euc", prepare, "sh"),
                 *("dockerd", f"--data-root={CACHE / 'engine'}", f"--exec-root={folder / 'exec'}"),
                 *(f"--pidfile={folder / 'dockerd.pid'}", f"--host=unix://{folder}/docker.sock", *chains),
                 *("--config-file=/dev/null", f"--cgroup-parent=/{cgroup}", "--log-level=warn"),

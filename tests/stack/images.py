@@ -22,7 +22,8 @@ SUITE = "sid"
 
 def pinned(service: str) -> str:
     """The image that compose.yaml names for a service that is not ours."""
-    found = re.search(rf"^  {service}:\n(?:    .*\n)*?    image: (\S+)$", (ROOT / "compose.yaml").read_text(), re.MULTILINE)
+    services = (ROOT / "compose.yaml").read_text()
+    found = re.search(rf"^  {service}:\n(?:    .*\n)*?    image: (\S+)$", services, re.MULTILINE)
     assert found, service
     return found[1]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus of the pinned version as a process, for tests that ask it: what it scrapes, its queries, its alerts.
+"""A real Prometheus of the pinned version as a process, for tests that ask it for targets, queries and alerts.
 
     with Prometheus(tmp_path, targets={"local": ["127.0.0.1:18064"]}, rules=[rules]) as prometheus:
         samples = prometheus.wait("histogram_quantile(0.99, sum(rate(tickpath_hop_latency_seconds[1m])))")
@@ -74,7 +74,7 @@ class Api:
             return bytes(error.read())
 
     def query(self, expression: str, at: float | None = None) -> list[Sample]:
-        """The expression now, or at a time in seconds since 1970. Elements that are NaN are left out: they are no data."""
+        """The expression now, or at a time in seconds since 1970. NaN is no data and left out."""
         found = self.get("/api/v1/query", query=expression, **({} if at is None else {"time": at}))
         result = [{"metric": {}, "value": found["result"]}] if found["resultType"] == "scalar" else found["result"]
         samples = [

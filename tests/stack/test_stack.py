@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`docker compose up` as users get it, in an engine of its own: what is served, what is open, and that nothing stays."""
+"""`docker compose up` as users get it, in an engine of its own: what is served and open, and that nothing stays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from netns import entered
 from stack.engine import Engine, engine
 from stack.images import ROOT, make_base, make_standins
@@ -80,6 +81,8 @@ def _down(host: Engine) -> None:
 @pytest.fixture(scope="module")
 def images() -> None:
     """Every image that compose.yaml needs, in the engine's store."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: an engine makes namespaces, mounts and cgroups")
     with engine(isolated=False) as builder:
         make_base(builder)
         make_standins(builder)
@@ -134,7 +137,7 @@ def test_prometheus_has_a_p99_of_each_hop(demo: Engine, prometheus: Inside, hop:
 
 def test_the_region_is_a_label_of_the_target(demo: Engine, prometheus: Inside) -> None:
     targets = {one["labels"]["job"]: one for one in prometheus.targets()}
-    assert {job: (one["health"], one["lastError"]) for job, one in targets.items()} == dict.fromkeys(targets, ("up", ""))
+    assert [(job, one["lastError"]) for job, one in targets.items() if one["health"] != "up"] == []
     assert targets["tickpath"]["labels"] == {"job": "tickpath", "region": "test-1", "instance": socket.gethostname()}
 
 
@@ -142,8 +145,9 @@ def test_rules_are_loaded_and_well(prometheus: Inside) -> None:
     if not [*(ROOT / "dashboards/rules").glob("*.yml")]:
         pytest.skip("there are no rules in the tree yet")
     # Groups of a minute's interval are evaluated within that minute: one that was not yet is `unknown`.
-    assert {(rule["name"], rule.get("lastError", "")) for rule in prometheus.rules() if rule["health"] == "err"} == set()
-    assert any(rule["type"] == "alerting" for rule in prometheus.rules())
+    rules = prometheus.rules()
+    assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] == "err"] == []
+    assert any(rule["type"] == "alerting" for rule in rules)
 
 
 def test_alerts_reach_the_alertmanager(demo: Engine, prometheus: Inside) -> None:

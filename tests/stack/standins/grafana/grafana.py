@@ -16,7 +16,8 @@ PASSWORD = Path(os.environ["GF_SECURITY_ADMIN_PASSWORD__FILE"]).read_text()
 assert len(PASSWORD.strip()) >= 20, "no password"
 for folder in ("/etc/grafana/provisioning", "/etc/tickpath/dashboards"):
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
-    print(f"stand-in for Grafana: {folder}: {len(files)} files, {sum(len(path.read_bytes()) for path in files)} bytes", flush=True)
+    read = sum(len(path.read_bytes()) for path in files)
+    print(f"stand-in for Grafana: {folder}: {len(files)} files, {read} bytes", flush=True)
 for folder in ("/var/lib/grafana", "/tmp"):
     TemporaryFile(dir=folder).close()
 
@@ -29,7 +30,7 @@ class Health(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"database": "stand-in"}\n')
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 
