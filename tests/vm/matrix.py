@@ -57,14 +57,17 @@ def main() -> int:
     parser.add_argument("-v", action="store_true", help="show what the guests say as they say it")
     arguments = parser.parse_args()
     # An end by word runs the finally clauses: they end the guests and remove the disks.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     matrix = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
     guests = [Guest(**row) for row in matrix["guest"] if arguments.only in row["name"]]
     began = time.monotonic()
     try:
-        root_image()
-        for name in dict.fromkeys(guest.kernel for guest in guests):
-            kernel_folder(KERNELS[name])
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            making = [pool.submit(root_image)]
+            making += [pool.submit(kernel_folder, KERNELS[name]) for name in {guest.kernel: None for guest in guests}]
+            for image in making:
+                image.result()
         with tempfile.TemporaryDirectory(prefix="tickpath-vm-") as temporary:
             payload(Path(temporary) / "payload.ext4")
             cells = _played(guests, matrix["suites"], Path(temporary), arguments.v)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="folder for what the command leaves in /results, and the console")
     parser.add_argument("command", nargs="+", help="what to run: a line for sh, or words")
     arguments = parser.parse_args()
+    # An end by word runs the finally clauses: they end the guest and remove its disks.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="tickpath-vm-") as temporary:
         disk = Path(temporary) / "payload.ext4"
         folder = arguments.results or Path(temporary) / "guest"
