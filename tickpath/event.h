@@ -249,7 +249,7 @@ struct tp_row {
     uint32_t irs; /* the peer's initial sequence number */
     uint8_t transport;
     uint8_t reserved[3];
-    uint32_t reconnects;        /* how many connections of this feed came before it */
+    uint32_t reconnects; /* how many connections of this feed came before it */
     union {
         char venue[TP_VENUE_BYTES]; /* UTF-8, zero-padded, not necessarily terminated */
         char comm[TP_VENUE_BYTES];  /* kernel: name of the task that connected, any bytes; empty: not seen to connect */

@@ -65,7 +65,8 @@ def _count_cost(tracer: Tracer) -> None:
         tracer.count_cost()
     except OSError as error:
         raise PermissionMissingError(
-            f"the kernel does not time BPF programs for us: {error.strerror}; it needs CAP_SYS_ADMIN, or leave out --cost"
+            f"the kernel does not time BPF programs for us: {error.strerror}; "
+            "it needs CAP_SYS_ADMIN, or leave out --cost"
         ) from None
 
 

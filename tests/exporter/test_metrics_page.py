@@ -53,8 +53,8 @@ def only(snapshot_series: Iterable[object]) -> Observation:
 
 
 def test_the_cost_of_a_probe_is_told_by_hook_where_it_is_counted() -> None:
-    counters = {"runs_readable": 40, "cost_readable_ns": 8_000, "told_readable": 30, "runs_asked": 0, "cost_asked_ns": 0}
-    rings = (RingState(0, "kernel", "kernel", True, 0, 0, 0, counters), RingState(1, "other", "kernel", True, 0, 0, 0, {}))
+    counted = {"runs_readable": 40, "cost_readable_ns": 8_000, "told_readable": 30, "runs_asked": 0, "cost_asked_ns": 0}
+    rings = (RingState(0, "kernel", "kernel", True, 0, 0, 0, counted), RingState(1, "b", "kernel", True, 0, 0, 0, {}))
     found = samples(observation(replace(empty_snapshot(), rings=rings)), Format.OPENMETRICS)
     told = {name: value for (name, labels), value in found.items() if ("hook", "readable") in labels}
     assert told == {
