@@ -76,6 +76,7 @@ class Network:
             made = socket.socket(socket.AF_INET if family == "IPv4" else socket.AF_INET6)
         for option, value in (options or {}).items():
             made.setsockopt(socket.IPPROTO_TCP, option, value)
+        cookie_of(made)  # a kprobe can give a socket none: it has one from being asked for it
         return made
 
     def server(self, family: str) -> Server:
@@ -142,6 +143,7 @@ def told(tracing: Tracing, cookie: int) -> Told:
 
 def connect(near: socket.socket, address: str, port: int, *, blocking: bool) -> str | None:
     """The error's name as the application saw it; None: it is connected."""
+    cookie_of(near)
     near.setblocking(blocking)
     number = near.connect_ex((address, port))
     if number == errno.EINPROGRESS:
@@ -252,9 +254,9 @@ def test_an_error_that_came_during_the_call_is_why_its_owner_gave_up(tmp_path: P
         with near.entered():
             trying = socket.socket()
         with trying, Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
+            cookie = cookie_of(trying)
             trying.setblocking(False)
             assert trying.connect_ex((NOWHERE[4], 80)) == errno.EINPROGRESS
-            cookie = cookie_of(trying)
             trying.close()
             one = told(tracing, cookie)
             assert (one.result, one.error) == (ConnectResult.UNREACHABLE, "EHOSTUNREACH")

@@ -76,7 +76,7 @@ static __always_inline bool mapped(const __u32 *address) {
 }
 
 static __always_inline void tell_connect(const struct tcp_sock *tp, const struct sock *sk,
-                                         const struct connecting *attempt, bool opened, __u64 now_ns) {
+                                         const struct connecting *attempt, __u64 cookie, bool opened, __u64 now_ns) {
     struct tp_kernel_connect *told = reserve(sizeof(*told));
     if (!told)
         return;
@@ -87,7 +87,7 @@ static __always_inline void tell_connect(const struct tcp_sock *tp, const struct
     event->clock = TP_CLOCK_MONOTONIC;
     event->row = TP_ROW_NONE;
     event->time_ns = now_ns;
-    event->connect.cookie = attempt->cookie;
+    event->connect.cookie = cookie;
     event->connect.latency_ns = now_ns - attempt->began_ns;
     event->connect.cgroup = attempt->cgroup;
     event->connect.pid = attempt->pid;
@@ -107,8 +107,9 @@ static __always_inline void end_connect(struct sock *sk, bool opened) {
     if (!attempt)
         return;
     const struct tcp_sock *tp = tcp_of(sk);
-    if (tp && attempt->cookie == cookie_of(sk)) {
-        tell_connect(tp, sk, attempt, opened, now_ns);
+    __u64 cookie = cookie_of(sk);
+    if (tp && (attempt->cookie == cookie || !attempt->cookie)) { /* it may have been given one meanwhile */
+        tell_connect(tp, sk, attempt, cookie, opened, now_ns);
         if (!opened)
             count_more(TP_KERNEL_RETRANSMITS, LOAD(tp, total_retrans));
     }
