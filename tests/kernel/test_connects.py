@@ -448,6 +448,8 @@ def test_segments_out_of_order_and_sent_again_are_the_sockets_own_counts(tmp_pat
     selectors = [Selector(near.getsockname()[1], packed(HERE[4]))]
     with network.server("IPv4") as server, Tracing(tmp_path, [server.selector, *selectors]) as tracing:
         peers = server.connect(near)
+        peers.near.sendall(b"x")  # a kprobe knows the accepted socket from its first byte on
+        assert peers.far.recv(1) == b"x"
         for _ in range(10):
             for _ in range(6):
                 peers.send(700)
