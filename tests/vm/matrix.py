@@ -112,7 +112,7 @@ def _play(
     folder.mkdir()
     words = []
     for rung in RUNGS:
-        tests = suites["auto" if rung == "auto" else "rung"]
+        tests = suites[rung]
         words.append(f"{rung}={' '.join(tests)}" if guest.rungs[rung] == "passed" else f"{rung}=")
     ended = "it did not run"
     try:
