@@ -126,7 +126,8 @@ static bool record_good(const struct tp_event *e) {
         return time_good(e->time_ns) && time_good((int64_t)e->interval.asked_ns) &&
                range_good(e->interval.from, e->interval.to);
     case TP_KIND_CONNECT:
-        return e->connect.result < TP_CONNECT_RESULTS && (e->connect.family == 4 || e->connect.family == 6) &&
+        return time_good(e->time_ns) && e->connect.result < TP_CONNECT_RESULTS &&
+               (e->connect.family == 4 || e->connect.family == 6) &&
                e->connect.latency_ns < (uint64_t)DURATION_LIMIT_NS;
     default:
         return true;
@@ -201,7 +202,8 @@ static void take_segment(struct tp_join *j, uint32_t input, const struct tp_even
     }
 }
 
-/* A kernel probe's records come in the order in which the kernel made room for them, each after it read the clock. */
+/* A kernel probe's records come in the order in which the kernel made room for them, each after it read the clock. Not
+ * so its HELLO: events of before it may still wait in the kernel. */
 static void take_mark(struct tp_input *in, int64_t time_ns) {
     if (time_ns > in->mark_ns)
         in->mark_ns = time_ns;
@@ -402,13 +404,14 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
             break;
         case TP_KIND_READABLE:
         case TP_KIND_COPIED:
-            take_interval(j, input, e, now_ns);
             take_mark(in, e->time_ns);
+            take_interval(j, input, e, now_ns);
             break;
         case TP_KIND_PASSED:
             take_mark(in, e->time_ns);
             break;
         case TP_KIND_CONNECT:
+            take_mark(in, e->time_ns);
             tp_account_connect(j, &e->connect);
             break;
         case TP_KIND_CLOCK:

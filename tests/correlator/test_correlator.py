@@ -206,16 +206,18 @@ def _unselected(bench: Bench) -> None:
     write(bench.feed, read(feed, START_NS + 300, 0, 500), message(feed, START_NS + 400, 500))
 
 
-@pytest.mark.parametrize("kind", [Kind.READABLE, Kind.COPIED, Kind.PASSED], ids=lambda kind: str(kind.name).lower())
+@pytest.mark.parametrize("kind", [Kind.READABLE, Kind.COPIED, Kind.CONNECT, Kind.PASSED])
 def test_a_message_waits_for_the_kernel_probe_until_it_tells_of_a_later_moment(bench: Bench, kind: Kind) -> None:
     """Its records come in the order of events: what it tells of another connection, or of none, shows that it has."""
     with RingWriter(bench.directory, "kernel", "kernel", capacity=64, rows=8) as kernel:
         bench.correlator.attach(kernel.path)
         handle = opened(kernel, cookie=6, local=("10.0.0.1", 40001))
-        other = {} if kind is Kind.PASSED else {"from": 0, "to": 500, "cookie": 6, "seq": 501}
+        interval = {"from": 0, "to": 500, "cookie": 6, "seq": 501}
+        bodies = {Kind.CONNECT: ("connect", {"cookie": 6, "family": 4}), Kind.PASSED: ("interval", {})}
+        body, fields = bodies.get(kind, ("interval", interval))
 
         def told(at_ns: int) -> Any:
-            return record(kind, handle, at_ns, "interval", **other)
+            return record(kind, handle, at_ns, body, **fields)
 
         _unselected(bench)
         assert len(bench.poll(START_NS + 1 * MS)) == 0

@@ -115,12 +115,12 @@ def test_the_cost_of_its_programs_is_counted_where_asked(tmp_path: Path, probe_o
         wait_until(lambda: len(reader.of(Kind.COPIED)) == 20)
         probe.process.send_signal(signal.SIGTERM)
         assert probe.process.wait(20) == 0
-        for told, runs, cost in (
-            (Counter.TOLD_READABLE, Counter.RUNS_READABLE, Counter.COST_READABLE_NS),
-            (Counter.TOLD_COPIED, Counter.RUNS_COPIED, Counter.COST_COPIED_NS),
+        for kind, told, runs, cost in (
+            (Kind.READABLE, Counter.TOLD_READABLE, Counter.RUNS_READABLE, Counter.COST_READABLE_NS),
+            (Kind.COPIED, Counter.TOLD_COPIED, Counter.RUNS_COPIED, Counter.COST_COPIED_NS),
         ):
             if asked:
-                assert reader.count(told) == 20
+                assert reader.count(told) == len(reader.of(kind)) >= 19, "the first may have been before the probe's"
                 assert reader.count(runs) >= 20
                 assert reader.count(cost) > reader.count(runs), "no run takes less than a nanosecond"
             else:
