@@ -47,6 +47,7 @@ _ISN_NS = 64
 _CYCLE_S = 0.25
 _SQUEEZE_S = 0.04
 _LATE_S = 0.06
+_START_NS = 4_000_000_000
 
 
 _Inside = Callable[[], contextlib.AbstractContextManager[None]]
@@ -237,8 +238,8 @@ def _prepare_wrap(wire: TruthWire) -> int:
         for port in range(20000, 21200):
             isn, at_ns = _isn(wire, str(wire.server.ipv4), port)
             due_ns = at_ns + ((1 << 32) - isn) * _ISN_NS
-            # Not at once: simulator and probe have yet to start.
-            if due_ns > time.time_ns() + 1_500_000_000 and (best is None or due_ns < best[0]):
+            # Not at once: simulator and probes have yet to start.
+            if due_ns > time.time_ns() + _START_NS and (best is None or due_ns < best[0]):
                 best = (due_ns, port)
     assert best is not None
     _client_sysctl(wire, "ip_local_port_range", f"{best[1]} {best[1]}")
