@@ -418,7 +418,8 @@ def test_a_burst_is_told_or_counted_as_lost(tmp_path: Path) -> None:
     made = 500
     with (
         Server() as server,
-        Tracing(tmp_path, [server.selector], buffer_bytes=4096, interval_ms=50, connects_only=True) as tracing,
+        # Nothing is fetched before the end: how many fit is no matter of how fast the machine is.
+        Tracing(tmp_path, [server.selector], buffer_bytes=4096, interval_ms=600_000, connects_only=True) as tracing,
     ):
         server.listening.listen(made)
         for _ in range(made):

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -221,18 +224,23 @@ def assert_covers_once(records: np.ndarray, total: int) -> None:
 
 def assert_true_times(readable: np.ndarray, copied: np.ndarray, peers: Peers) -> None:
     """No byte is readable before its send began, nor copied before it was readable or outside the read that took it."""
-    for record in readable:
-        last = int(record["interval"]["to"]) - 1
-        send = next(s for s in peers.sends if s.begin <= last < s.end)
-        assert send.before_ns <= record["time_ns"]
-    for record in copied:
-        begin, end = int(record["interval"]["from"]), int(record["interval"]["to"])
-        read = next(r for r in peers.reads if r.begin <= begin < r.end)
+    announced = [(*span, int(time_ns)) for span, time_ns in zip(spans(readable), readable["time_ns"], strict=True)]
+    for _, end, time_ns in announced:
+        assert _spanning(peers.sends, end - 1).before_ns <= time_ns
+    for (begin, end), time_ns in zip(spans(copied), copied["time_ns"], strict=True):
+        read = _spanning(peers.reads, begin)
         assert end <= read.end
-        assert read.before_ns <= record["time_ns"] <= read.after_ns
-        for other in readable:
-            if other["interval"]["from"] < end and other["interval"]["to"] > begin:
-                assert other["time_ns"] <= record["time_ns"]
+        assert read.before_ns <= time_ns <= read.after_ns
+        for other in itertools.islice(announced, bisect_right(announced, begin, key=itemgetter(1)), None):
+            if other[0] >= end:
+                break
+            assert other[2] <= time_ns
+
+
+def _spanning(calls: list[Span], byte: int) -> Span:
+    found = calls[bisect_right(calls, byte, key=attrgetter("end"))]
+    assert found.begin <= byte
+    return found
 
 
 def initial_sequence(near: socket.socket, received: int) -> int:
