@@ -147,9 +147,11 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
         all_over &= over;
         all_there &= over || (exact && o->position >= f->base + m->end);
     }
-    /* A producer that has just begun may be about to show it. */
+    /* A producer that has just begun may be about to show it; it captures a little before its ring is there to be seen.
+     */
     if (!observed)
-        all_over = all_passed(j, TP_INPUT_WIRE, m->received_ns + TP_SAME_FRAME_NS);
+        all_over = j->wires ? all_passed(j, TP_INPUT_WIRE, m->received_ns + TP_SAME_FRAME_NS)
+                            : j->horizon_ns - m->received_ns >= TP_SUCCESSION_NS;
     if (!exact) {
         a->reason = m->tier == TP_TIER_C ? TP_REASON_TIER_C : TP_REASON_NO_BASE;
         return m->tier == TP_TIER_C && all_over;
