@@ -50,7 +50,7 @@ def _kernel_address(inode: int) -> str:
 def test_memory_that_is_another_connections_now_brings_nothing_of_the_one_before(tmp_path: Path) -> None:
     addresses, expected = [], {}
     with Server() as server, Tracing(tmp_path, [server.selector], rows=8) as tracing:
-        for n in range(40):
+        for n in range(20):
             peers = server.connect()
             expected[peers.cookie] = 1 + n % 7
             peers.send(expected[peers.cookie])
