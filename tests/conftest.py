@@ -9,7 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A deadline for each example is a timed test, which a busy machine fails.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Else `python -c` in the checkout would import the tree, which has no native parts.
 os.environ["PYTHONSAFEPATH"] = "1"

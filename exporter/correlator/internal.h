@@ -18,7 +18,7 @@
 /* How far the kernel's own reading of the monotonic clock (ktime_get_mono_fast_ns) may be behind a process's. */
 #define TP_KERNEL_SKEW_NS INT64_C(10000)
 /* How long after a message the successor of the last wire producer may still come into sight. */
-#define TP_SUCCESSION_NS (2 * TP_HOUSEKEEPING_NS)
+#define TP_SUCCESSION_NS (5 * TP_HOUSEKEEPING_NS)
 #define TP_NEAR_NS INT64_C(10000000) /* how old a segment may be that a lesser method takes */
 /* NAT: how far a flow may be from where the connection stands; the largest receive buffer that Linux grants by default.
  */
