@@ -197,7 +197,13 @@ static int try_candidate(const struct search *search, const struct candidate *c,
 
 /* ---- the choice ---- */
 
-/* Tries what `hook` has, of kprobes or of typed programs. A failure of the best one says the most. */
+/* A failure of the best way says the most; but where the kernel lacks that one, what forbids the next. */
+static bool tells_more(int error, int before) {
+    bool forbidden = error == -EPERM || error == -EACCES;
+    return !before || (forbidden && (before == -EOPNOTSUPP || before == -ENOENT));
+}
+
+/* Tries what `hook` has, of kprobes or of typed programs. */
 static bool choose(const struct search *search, enum tp_hook hook, bool kprobes) {
     struct tp_attached *at = &search->rungs->hooks[hook];
     if (!(search->wanted->hooks & 1u << hook))
@@ -213,7 +219,7 @@ static bool choose(const struct search *search, enum tp_hook hook, bool kprobes)
             *at = tried;
             return true;
         }
-        if (!at->error) {
+        if (tells_more(error, at->error)) {
             at->error = error;
             memcpy(at->why, tried.why, sizeof(at->why));
         }
