@@ -1,12 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tickpath.ring import RingWriter
 from tickpath.selector import Selector
 
 MODES: tuple[str, ...]
 """Ways to attach, best first; "none" is not one."""
+
+class Adopted(Protocol):
+    """Descriptors of what bcc attached."""
+
+    @property
+    def events(self) -> int: ...
+    @property
+    def counters(self) -> int: ...
+    @property
+    def programs(self) -> Sequence[int]:
+        """Of which the cost of two can be told."""
+    @property
+    def tracepoints(self) -> Sequence[int]: ...
+
+def config_bytes(selectors: Sequence[Selector], *, cgroup: int, pids: Sequence[int]) -> bytes:
+    """`struct tp_kernel_config`."""
 
 class Tracer:
     """The BPF programs in the kernel. Made anywhere, used by one thread; gone with this object, or this process.
@@ -28,11 +45,13 @@ class Tracer:
         only: str | None,
         btf: Path | None,
         connects_only: bool = False,
+        adopted: Adopted | None = None,
     ) -> None:
         """The two object files. No selectors: any peer. `cgroup`: id, 0 for any. No pids: anybody's.
 
         `buffer_bytes`: a power of two, of whole pages. `only`: the one mode that may be used; None: the best.
         `btf`: the kernel's types where it publishes none. `connects_only`: attempts to connect, and nothing else.
+        `adopted`: what is attached already, in place of all of these; its descriptors are taken over.
         """
     @property
     def modes(self) -> dict[str, str]:

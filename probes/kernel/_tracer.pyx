@@ -35,6 +35,8 @@ cdef extern from "probes/kernel/rungs.h" nogil:
         TP_HOOKS
         TP_HOOKS_ALL
         TP_MODES
+        TP_ADOPTED
+        TP_HOOK_PROGRAMS
 
     enum tp_hook:
         TP_HOOK_STATE
@@ -58,6 +60,12 @@ cdef extern from "probes/kernel/rungs.h" nogil:
         uint32_t hooks
         tp_mode only
 
+    struct tp_adopted:
+        int events
+        int counters
+        int programs[TP_HOOK_PROGRAMS]
+        int tracepoints[TP_ADOPTED]
+
     const char *tp_hook_name(tp_hook hook)
     const char *tp_mode_name(tp_mode mode)
     int tp_rungs_claim(const tp_rungs *rungs, int socket_fd)
@@ -78,6 +86,7 @@ cdef extern from "probes/kernel/tracer.h" nogil:
         tp_kernel_cost cost
 
     int tp_tracer_open(tp_tracer *tracer, const tp_rungs_wanted *wanted, char *why, size_t why_bytes)
+    int tp_tracer_adopt(tp_tracer *tracer, const tp_adopted *adopted, char *why, size_t why_bytes)
     int tp_tracer_write_to(tp_tracer *tracer, tp_ring_writer *ring, uint32_t rows)
     int tp_tracer_run(tp_tracer *tracer, int stop_fd, int interval_ms)
     void tp_tracer_close(tp_tracer *tracer)
@@ -92,11 +101,18 @@ cdef class Tracer:
     cdef tp_tracer tracer
 
     def __cinit__(self, typed, kprobe, selectors, *, uint64_t cgroup, pids, uint32_t buffer_bytes, only, btf,
-                  bint connects_only=False):
+                  bint connects_only=False, adopted=None):
         cdef char why[256]
         cdef int error
         cdef bytes typed_path = os.fsencode(typed), kprobe_path = os.fsencode(kprobe), btf_path
         cdef tp_rungs_wanted wanted
+        cdef tp_adopted taken
+        if adopted is not None:
+            taken = _adopted(adopted)
+            error = tp_tracer_adopt(&self.tracer, &taken, why, sizeof(why))
+            if error:
+                raise OSError(-error, why.decode("utf-8", "replace"))
+            return
         memset(&wanted, 0, sizeof(wanted))
         wanted.typed_path = typed_path
         wanted.kprobe_path = kprobe_path
@@ -184,6 +200,26 @@ cdef class Tracer:
     def _check_open(self):
         if self.tracer.events == NULL:
             raise ValueError("the tracer is closed")
+
+
+def config_bytes(selectors, *, uint64_t cgroup, pids):
+    cdef tp_kernel_config config = _config(selectors, cgroup, pids)
+    return (<const char *>&config)[:sizeof(config)]
+
+
+cdef tp_adopted _adopted(adopted) except *:
+    cdef tp_adopted taken
+    cdef int i
+    memset(&taken, 0xff, sizeof(taken))
+    if len(adopted.programs) < 1 or len(adopted.tracepoints) > TP_ADOPTED:
+        raise ValueError(f"from 1 program on, up to {TP_ADOPTED} tracepoints")
+    taken.events = adopted.events
+    taken.counters = adopted.counters
+    for i, fd in enumerate(adopted.programs[:TP_HOOK_PROGRAMS]):
+        taken.programs[i] = fd
+    for i, fd in enumerate(adopted.tracepoints):
+        taken.tracepoints[i] = fd
+    return taken
 
 
 cdef tp_kernel_config _config(selectors, uint64_t cgroup, pids) except *:

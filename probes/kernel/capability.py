@@ -17,7 +17,7 @@ def capabilities() -> list[Capability]:
     """The best rung of the two hops that end or begin in the kernel."""
     try:
         # No socket comes from port 0: nothing is recorded.
-        tracer = load([_NOBODY], buffer_bytes=1 << 16)
+        tracer = load([_NOBODY], buffer_bytes=1 << 16, last_resort=False)
     except UnavailableError as error:
         return [Capability(hop, "ebpf", 0, False, error.reason, error.remedy) for hop in _NEEDS]
     try:

@@ -30,7 +30,7 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="process, as the host counts them: watch only sockets that it connects or reads"),
     ] = []
     rung: Annotated[
-        Literal["auto", "tp_btf", "fentry", "kprobe"],
+        Literal["auto", "tp_btf", "fentry", "kprobe", "bcc"],
         Meta(description="way to attach; auto: of each hook the best that this kernel lets us have"),
     ] = "auto"
     btf: Annotated[

@@ -12,7 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tickpath.errors import NotHereError, PermissionMissingError
+from tickpath.probes.kernel import system_bcc
 from tickpath.selector import Selector
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ TYPED = Path(__file__).with_name("typed.bpf.o")
 KPROBE = Path(__file__).with_name("kprobe.bpf.o")
 AUTO = "auto"
 """The rung that stands for the best of each hook."""
+BCC = "bcc"
+"""The rung that needs no types of the kernel's, and tells of attempts to connect alone."""
+OWN_TYPES = Path("/sys/kernel/btf/vmlinux")
+_BCC_EFFECT = "bcc tells of attempts to connect alone: no nic_to_kernel, no parts of kernel_to_user"
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
@@ -49,11 +56,13 @@ def load(
     rung: str = AUTO,
     btf: Path | None = None,
     connects_only: bool = False,
+    last_resort: bool = True,
 ) -> Tracer:
     """The programs at work in the kernel, each hook by the best way or by `rung` alone. UnavailableError.
 
     `cgroup` 0: any. No `pids`: anybody's sockets. `btf`: the kernel's types where it publishes none. `connects_only`:
-    attempts to connect, with the one program that they need.
+    attempts to connect, with the one program that they need. `last_resort`: where there are no types, and none that
+    serve were given, take what bcc can tell without; it takes seconds, and a compiler's memory for as long.
     """
     if find_spec("tickpath.probes.kernel._tracer") is None or not TYPED.exists():
         raise UnavailableError(
@@ -63,6 +72,8 @@ def load(
     # Imported here: the module is an optional part of an installation.
     from tickpath.probes.kernel._tracer import Tracer  # noqa: PLC0415
 
+    if rung == BCC:
+        return _by_bcc(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, before=None)
     try:
         return Tracer(
             TYPED,
@@ -76,7 +87,47 @@ def load(
             connects_only=connects_only,
         )
     except OSError as error:
-        raise _explained(error, rung, btf) from None
+        explained = _explained(error, rung, btf)
+    if rung != AUTO or not last_resort or isinstance(explained, ForbiddenError) or OWN_TYPES.exists():
+        raise explained
+    return _by_bcc(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, before=explained)
+
+
+def _by_bcc(
+    selectors: Sequence[Selector],
+    *,
+    cgroup: int,
+    pids: Sequence[int],
+    buffer_bytes: int,
+    before: UnavailableError | None,
+) -> Tracer:
+    """By bcc; `before` says why by nothing better."""
+    from tickpath.probes.kernel._tracer import Tracer, config_bytes  # noqa: PLC0415
+
+    if before is not None:
+        structlog.get_logger().warning("no_types", reason=before.reason, remedy=before.remedy, effect=_BCC_EFFECT)
+    config = config_bytes(selectors, cgroup=cgroup, pids=pids)
+    try:
+        adopted = system_bcc.attach(config, buffer_bytes=buffer_bytes)
+        return Tracer(
+            TYPED,
+            KPROBE,
+            selectors,
+            cgroup=cgroup,
+            pids=pids,
+            buffer_bytes=buffer_bytes,
+            only=BCC,
+            btf=None,
+            connects_only=True,
+            adopted=adopted,
+        )
+    except system_bcc.BccError as error:
+        if before is None:
+            raise UnavailableError(error.reason, error.remedy) from None
+        remedies = [remedy for remedy in (before.remedy, error.remedy) if remedy]
+        raise UnavailableError(f"{before.reason}, and {error.reason}", ", or ".join(remedies) or None) from None
+    except OSError as error:
+        raise _explained(error, BCC, None) from None
 
 
 def _explained(error: OSError, rung: str, btf: Path | None) -> UnavailableError:

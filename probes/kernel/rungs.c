@@ -56,7 +56,7 @@ const char *tp_hook_name(enum tp_hook hook) {
 }
 
 const char *tp_mode_name(enum tp_mode mode) {
-    static const char *const names[TP_MODES + 1] = {"tp_btf", "fentry", "kprobe", "none"};
+    static const char *const names[TP_MODES + 1] = {"tp_btf", "fentry", "kprobe", "bcc", "none"};
     return names[mode];
 }
 
@@ -294,11 +294,30 @@ static const struct tp_attached *missing(const struct tp_rungs *rungs, const str
     return first;
 }
 
-int tp_rungs_attach(struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted, char *why, size_t why_bytes) {
+static void clear(struct tp_rungs *rungs) {
     for (int i = 0; i < TP_HOOKS; i++)
         rungs->hooks[i] = nothing;
     for (int i = 0; i < TP_SHARED; i++)
         rungs->maps[i] = -1;
+    for (int i = 0; i < TP_ADOPTED; i++)
+        rungs->tracepoints[i] = -1;
+}
+
+void tp_rungs_adopt(struct tp_rungs *rungs, const struct tp_adopted *adopted) {
+    clear(rungs);
+    rungs->maps[TP_SHARED_EVENTS] = adopted->events;
+    rungs->maps[TP_SHARED_COUNTERS] = adopted->counters;
+    memcpy(rungs->tracepoints, adopted->tracepoints, sizeof(rungs->tracepoints));
+    for (int i = 0; i < TP_HOOKS; i++)
+        snprintf(rungs->hooks[i].why, TP_WHY_BYTES, "bcc without the kernel's types knows no place in a stream");
+    struct tp_attached *state = &rungs->hooks[TP_HOOK_STATE];
+    state->mode = TP_MODE_BCC;
+    state->why[0] = '\0';
+    memcpy(state->programs, adopted->programs, sizeof(state->programs));
+}
+
+int tp_rungs_attach(struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted, char *why, size_t why_bytes) {
+    clear(rungs);
     struct search search = {.rungs = rungs, .wanted = wanted, .config = wanted->config};
     libbpf_set_print(NULL); /* what it would say on stderr is in `why` */
     search.log = calloc(1, LOG_BYTES);
@@ -319,6 +338,14 @@ int tp_rungs_attach(struct tp_rungs *rungs, const struct tp_rungs_wanted *wanted
     return error;
 }
 
+static void close_all(int *descriptors, int count) {
+    for (int i = 0; i < count; i++) {
+        if (descriptors[i] >= 0)
+            close(descriptors[i]);
+        descriptors[i] = -1;
+    }
+}
+
 void tp_rungs_detach(struct tp_rungs *rungs) {
     for (int i = 0; i < TP_HOOKS; i++) {
         for (int n = 0; n < TP_HOOK_PROGRAMS; n++) {
@@ -326,16 +353,16 @@ void tp_rungs_detach(struct tp_rungs *rungs) {
             rungs->hooks[i].links[n] = NULL;
         }
     }
+    close_all(rungs->tracepoints, TP_ADOPTED);
 }
 
 void tp_rungs_close(struct tp_rungs *rungs) {
+    tp_rungs_detach(rungs);
+    if (rungs->hooks[TP_HOOK_STATE].mode == TP_MODE_BCC) /* else they are their object's */
+        close_all(rungs->hooks[TP_HOOK_STATE].programs, TP_HOOK_PROGRAMS);
     for (int i = 0; i < TP_HOOKS; i++)
         drop(&rungs->hooks[i]);
-    for (int i = 0; i < TP_SHARED; i++) {
-        if (rungs->maps[i] >= 0)
-            close(rungs->maps[i]);
-        rungs->maps[i] = -1;
-    }
+    close_all(rungs->maps, TP_SHARED);
 }
 
 int tp_rungs_claim(const struct tp_rungs *rungs, int socket_fd) {
@@ -343,6 +370,8 @@ int tp_rungs_claim(const struct tp_rungs *rungs, int socket_fd) {
     uint64_t cookie;
     socklen_t bytes = sizeof(cookie);
     const void *key = &socket_fd;
+    if (rungs->maps[TP_SHARED_SOCKETS] < 0)
+        return 0;
     /* Asked in any case: a kprobe can tell of no socket that has none. */
     if (getsockopt(socket_fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) != 0)
         return -errno;

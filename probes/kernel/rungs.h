@@ -16,7 +16,7 @@
 enum tp_hook { TP_HOOK_READABLE, TP_HOOK_COPIED, TP_HOOK_STATE, TP_HOOK_ASKED, TP_HOOKS };
 
 /* Best first. */
-enum tp_mode { TP_MODE_TP_BTF, TP_MODE_FENTRY, TP_MODE_KPROBE, TP_MODES, TP_MODE_NONE = TP_MODES };
+enum tp_mode { TP_MODE_TP_BTF, TP_MODE_FENTRY, TP_MODE_KPROBE, TP_MODE_BCC, TP_MODES, TP_MODE_NONE = TP_MODES };
 
 #define TP_HOOK_PROGRAMS 2 /* at most: the entry and the return of a function */
 #define TP_WHY_BYTES 256
@@ -36,8 +36,18 @@ struct tp_attached {
 /* Maps that the objects share, by number. */
 enum tp_shared { TP_SHARED_EVENTS, TP_SHARED_COUNTERS, TP_SHARED_SOCKETS, TP_SHARED_ASKING, TP_SHARED };
 
+/* What bcc attached of the hook state: descriptors, -1 where there are fewer. */
+#define TP_ADOPTED 8
+struct tp_adopted {
+    int events; /* maps, as the others' are */
+    int counters;
+    int programs[TP_HOOK_PROGRAMS];
+    int tracepoints[TP_ADOPTED]; /* attached as long as they are open */
+};
+
 struct tp_rungs {
     struct tp_attached hooks[TP_HOOKS];
+    int tracepoints[TP_ADOPTED]; /* descriptors of our own; -1 */
     int maps[TP_SHARED]; /* descriptors of our own; -1 */
 };
 
@@ -65,13 +75,16 @@ const char *tp_mode_name(enum tp_mode);
  *         of a failed call. All is closed then. */
 int tp_rungs_attach(struct tp_rungs *, const struct tp_rungs_wanted *, char *why, size_t why_bytes);
 
+/* Takes the descriptors over. The hooks that bcc cannot serve have mode none. */
+void tp_rungs_adopt(struct tp_rungs *, const struct tp_adopted *);
+
 /* No program runs after it; the maps stay. Harmless on one that is detached. */
 void tp_rungs_detach(struct tp_rungs *);
 
 /* Harmless on one that is closed, not on one that is all zero. */
 void tp_rungs_close(struct tp_rungs *);
 
-/* Makes a socket of this process one of a wanted process's. 0, -errno. */
+/* Makes a socket of this process one of a wanted process's; by bcc, which knows attempts alone, nothing. 0, -errno. */
 int tp_rungs_claim(const struct tp_rungs *, int socket_fd);
 
 #endif

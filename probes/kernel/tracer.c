@@ -19,15 +19,12 @@
 
 static int take(void *context, void *data, size_t bytes);
 
-int tp_tracer_open(struct tp_tracer *tracer, const struct tp_rungs_wanted *wanted, char *why, size_t why_bytes) {
-    *tracer = (struct tp_tracer){0};
-    int error = tp_rungs_attach(&tracer->rungs, wanted, why, why_bytes);
-    if (error)
-        return error;
+/* Of rungs that are attached. */
+static int open_events(struct tp_tracer *tracer, char *why, size_t why_bytes) {
     tracer->processors = libbpf_num_possible_cpus();
     tracer->values = calloc(tracer->processors > 0 ? (size_t)tracer->processors : 1, sizeof(*tracer->values));
     tracer->events = ring_buffer__new(tracer->rungs.maps[TP_SHARED_EVENTS], take, tracer, NULL);
-    error = tracer->processors > 0 && tracer->values && tracer->events
+    int error = tracer->processors > 0 && tracer->values && tracer->events
                 ? tp_kernel_passed_open(&tracer->passed, tracer->rungs.maps[TP_SHARED_EVENTS])
                 : -ENOMEM;
     if (!error)
@@ -38,6 +35,18 @@ int tp_tracer_open(struct tp_tracer *tracer, const struct tp_rungs_wanted *wante
     free(tracer->values);
     *tracer = (struct tp_tracer){0};
     return error;
+}
+
+int tp_tracer_open(struct tp_tracer *tracer, const struct tp_rungs_wanted *wanted, char *why, size_t why_bytes) {
+    *tracer = (struct tp_tracer){0};
+    int error = tp_rungs_attach(&tracer->rungs, wanted, why, why_bytes);
+    return error ? error : open_events(tracer, why, why_bytes);
+}
+
+int tp_tracer_adopt(struct tp_tracer *tracer, const struct tp_adopted *adopted, char *why, size_t why_bytes) {
+    *tracer = (struct tp_tracer){0};
+    tp_rungs_adopt(&tracer->rungs, adopted);
+    return open_events(tracer, why, why_bytes);
 }
 
 static int64_t monotonic_ns(void) {
@@ -85,7 +94,8 @@ static uint32_t open_row(struct tp_tracer *tracer, const struct tp_kernel_opened
 static uint32_t connect_row(struct tp_tracer *tracer, const struct tp_kernel_connect *told) {
     const struct tp_connect *connect = &told->opened.event.connect;
     bool opened = connect->result == TP_CONNECT_OPENED, known = opened && connect->cookie;
-    struct tp_row row = row_of(&told->opened, connect->cookie, opened);
+    bool has_irs = opened && tracer->rungs.hooks[TP_HOOK_STATE].mode != TP_MODE_BCC;
+    struct tp_row row = row_of(&told->opened, connect->cookie, has_irs);
     static_assert(sizeof(row.comm) == sizeof(told->comm), "a task's name fits");
     memcpy(row.comm, told->comm, sizeof(row.comm));
     uint32_t handle = known ? tp_kernel_sockets_row(&tracer->sockets, connect->cookie) : TP_ROW_NONE;

@@ -42,6 +42,9 @@ struct tp_tracer {
  * @return as tp_rungs_attach(). */
 int tp_tracer_open(struct tp_tracer *, const struct tp_rungs_wanted *, char *why, size_t why_bytes);
 
+/* As tp_tracer_open(), of what bcc attached; takes the descriptors over, also where it fails. -ENOMEM, -errno. */
+int tp_tracer_adopt(struct tp_tracer *, const struct tp_adopted *, char *why, size_t why_bytes);
+
 /* `ring` outlives the tracer. `rows`, for connections: one less than it has, which tells the modes. -ENOMEM, -EINVAL.
  */
 int tp_tracer_write_to(struct tp_tracer *, struct tp_ring_writer *ring, uint32_t rows);

@@ -39,6 +39,7 @@ _NOT_INSTALLED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*",
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
 # Debian's kernel for virtual machines: the same source with fewer drivers, a third of the size.
 _KERNEL_PACKAGE = "linux-image-cloud-amd64"
+_HEADERS_PACKAGE = "linux-headers-cloud-amd64"
 _UNUSED_S = 14 * 86400
 _MKE2FS = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0")
 
@@ -83,8 +84,8 @@ def root_image() -> Path:
 
 def kernel_folder(kernel: Kernel) -> Path:
     """A folder with the kernel's `vmlinuz`, `initrd`, `modules.ext4` and `release`, made if need be."""
-    recipe = _recipe(_make_kernel, _kernel_packages, _make_initrd, disk)
-    key = _key(*kernel.suites, _KERNEL_PACKAGE, *_MODULES, (HERE / "init").read_text(), *recipe)
+    recipe = _recipe(_make_kernel, _kernel_packages, _add_headers, _make_initrd, disk)
+    key = _key(*kernel.suites, _KERNEL_PACKAGE, _HEADERS_PACKAGE, *_MODULES, (HERE / "init").read_text(), *recipe)
     return _kept(f"kernel-{kernel.name}", key, lambda folder: _make_kernel(kernel, folder))
 
 
@@ -209,10 +210,22 @@ def _make_kernel(kernel: Kernel, folder: Path) -> None:
     _run("depmod", "-b", tree, release)
     image.rename(folder / "vmlinuz")
     (folder / "release").write_text(release)
+    _add_headers(tree, modules / release)
     _make_initrd(tree, release, folder)
     disk(modules, folder / "modules.ext4")
     shutil.rmtree(tree)
     shutil.rmtree(folder / "apt")
+
+
+def _add_headers(tree: Path, modules: Path) -> None:
+    """What bcc compiles against, on the disk of the modules: C headers alone, of this architecture and of all."""
+    sources = tree / "usr" / "src"
+    for link in ("build", "source"):
+        wanted = sources / (modules / link).readlink().name
+        (modules / link).unlink()
+        for part in ("include", "arch/x86/include"):
+            if (wanted / part).exists():
+                shutil.copytree(wanted / part, modules / link / part)
 
 
 def _kernel_packages(kernel: Kernel, private: Path) -> list[Path]:
@@ -234,11 +247,11 @@ def _kernel_packages(kernel: Kernel, private: Path) -> list[Path]:
     _fetched("apt-get", "-qq", *flags, "update")
     # Newer ones come in several packages, of which the one with the plain name needs the others.
     wanted: list[str] = []
-    ahead = [_KERNEL_PACKAGE]
+    ahead = [_KERNEL_PACKAGE, _HEADERS_PACKAGE]
     while ahead:
         described = _run("apt-cache", *flags, "show", "--no-all-versions", ahead.pop())
         depends = described.partition("\nDepends:")[2].partition("\n")[0]
-        needed = re.findall(r"linux-(?:base|binary|image|modules)-\d[^ ,]*", depends)
+        needed = re.findall(r"linux-(?:base|binary|headers|image|modules)-\d[^ ,]*", depends)
         ahead += [name for name in needed if name not in wanted]
         wanted += [name for name in needed if name not in wanted]
     if not wanted:
