@@ -170,7 +170,7 @@ enum tp_connect_result {
 
 /* Its row has the addresses and, as `comm`, the name of the task that connected. */
 struct tp_connect {
-    uint64_t cookie;
+    uint64_t cookie;     /* 0: not known (bcc) */
     uint64_t latency_ns; /* from the connect call's turn to the SYN, before route and local port are looked for */
     uint64_t cgroup;     /* id of the task's version 2 cgroup */
     uint32_t pid;        /* of the process that connected, in the initial pid namespace */

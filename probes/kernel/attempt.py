@@ -32,7 +32,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     """The socket's error by name, null where it has none."""
     netns: int | None
-    """Inode of the network namespace."""
+    """Inode of the network namespace, 0 where the probe cannot know it."""
     cgroup: int
     container: str
 

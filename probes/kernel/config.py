@@ -31,7 +31,9 @@ class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = []
     rung: Annotated[
         Literal["auto", "tp_btf", "fentry", "kprobe", "bcc"],
-        Meta(description="way to attach; auto: of each hook the best that this kernel lets us have"),
+        Meta(
+            description="way to attach; auto: of each hook the best that this kernel lets us have; bcc: connects only"
+        ),
     ] = "auto"
     btf: Annotated[
         Path | None, Meta(description="file with the types of this kernel, where it publishes none (kprobes only)")

@@ -48,7 +48,7 @@ struct tp_adopted {
 struct tp_rungs {
     struct tp_attached hooks[TP_HOOKS];
     int tracepoints[TP_ADOPTED]; /* descriptors of our own; -1 */
-    int maps[TP_SHARED]; /* descriptors of our own; -1 */
+    int maps[TP_SHARED];         /* descriptors of our own; -1 */
 };
 
 struct tp_rungs_wanted {

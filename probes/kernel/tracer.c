@@ -25,8 +25,8 @@ static int open_events(struct tp_tracer *tracer, char *why, size_t why_bytes) {
     tracer->values = calloc(tracer->processors > 0 ? (size_t)tracer->processors : 1, sizeof(*tracer->values));
     tracer->events = ring_buffer__new(tracer->rungs.maps[TP_SHARED_EVENTS], take, tracer, NULL);
     int error = tracer->processors > 0 && tracer->values && tracer->events
-                ? tp_kernel_passed_open(&tracer->passed, tracer->rungs.maps[TP_SHARED_EVENTS])
-                : -ENOMEM;
+                    ? tp_kernel_passed_open(&tracer->passed, tracer->rungs.maps[TP_SHARED_EVENTS])
+                    : -ENOMEM;
     if (!error)
         return 0;
     snprintf(why, why_bytes, "mapping the BPF ring buffer: %s", strerror(-error));

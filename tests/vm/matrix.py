@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from vm.guest import GuestError, payload, quoted, run
 from vm.images import KERNELS, ImageError, kernel_folder, root_image, say
 
-RUNGS = ("tp_btf", "fentry", "kprobe", "auto")
+RUNGS = ("tp_btf", "fentry", "kprobe", "auto", "bcc")
 _GUEST_TIMEOUT_S = 1500.0
 _AT_ONCE = 2
 
@@ -111,7 +111,7 @@ def _play(
 ) -> list[Cell]:
     folder.mkdir()
     words = []
-    for rung in RUNGS:
+    for rung in guest.rungs:
         tests = suites[rung]
         words.append(f"{rung}={' '.join(tests)}" if guest.rungs[rung] == "passed" else f"{rung}=")
     ended = "it did not run"
@@ -130,7 +130,7 @@ def _play(
     except GuestError as error:
         ended = "the guest did not come to its end"
         say(f"{guest.name}: {error}")
-    cells = [_judged(guest, rung, folder / "results", suites["skips"], ended) for rung in RUNGS]
+    cells = [_judged(guest, rung, folder / "results", suites["skips"], ended) for rung in guest.rungs]
     if any(cell.wrong for cell in cells):
         said = (folder / "output").read_text(errors="replace").splitlines()
         print("\n".join([f"--- {guest.name} said", *said[-200:]]), flush=True)
@@ -184,8 +184,9 @@ def _print(guests: list[Guest], cells: list[Cell]) -> None:
     at = {(cell.guest, cell.rung): cell for cell in cells}
     print(f"{'guest':<20}{'kernel':<28}" + "".join(f"{rung:<18}" for rung in RUNGS))
     for guest in guests:
-        row = [at[guest.name, rung] for rung in RUNGS]
-        print(f"{guest.name:<20}{row[0].release:<28}" + "".join(f"{cell.found[:17]:<18}" for cell in row))
+        release = next(cell.release for cell in cells if cell.guest == guest.name)
+        found = (at[guest.name, rung].found if rung in guest.rungs else "-" for rung in RUNGS)
+        print(f"{guest.name:<20}{release:<28}" + "".join(f"{words[:17]:<18}" for words in found))
     for cell in cells:
         if cell.wrong:
             print(f"unexpected: {cell.guest}, {cell.rung}: {cell.wrong}")

@@ -42,9 +42,9 @@ BPF_PERCPU_ARRAY(counters, u64, TP_KERNEL_COUNTERS);
 BPF_RINGBUF_OUTPUT(events, TP_EVENTS_PAGES);
 BPF_HASH(attempts, u64, struct attempt, TP_KERNEL_CONNECTING); /* by the socket's address, a name like any other */
 #ifdef TP_HAS_ERRORS
-BPF_TABLE("lru_hash", struct ends, u64, closed, 1024);             /* waits for its error */
+BPF_TABLE("lru_hash", struct ends, u64, closed, 1024);              /* waits for its error */
 BPF_TABLE("lru_hash", struct ends, struct failure, failures, 1024); /* waits for its step to CLOSE */
-BPF_TABLE("lru_hash", u64, u64, closed_by, 1024);                  /* task -> its last socket that stepped to CLOSE */
+BPF_TABLE("lru_hash", u64, u64, closed_by, 1024);                   /* task -> its last socket that stepped to CLOSE */
 #endif
 
 static __always_inline void count_lost(void) {
