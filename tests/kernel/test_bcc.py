@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import select
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -222,3 +227,48 @@ def test_a_burst_is_told_whole_and_what_was_not_asked_for_is_not(tracing: Tracin
     assert len(records) == 100
     assert {_result(record) for record in records} == {(ConnectResult.REFUSED, "ECONNREFUSED")}
     assert tracing.count(Counter.EVENTS_LOST) == 0
+
+
+@traced
+def test_where_the_kernel_has_no_types_connlat_tells_by_bcc() -> None:
+    # To this one process alone the kernel's types are hidden.
+    hidden = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", hidden, "sh", sys.executable, "-P", "-m", "tickpath", "connlat", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stderr is not None
+            said = []
+            for line in child.stderr:
+                said.append(line)
+                if "event=ready" in line:
+                    break
+            assert "event=no_types" in "".join(said)
+            assert "mode=bcc" in said[-1]
+            with socket.socket() as near:
+                near.bind(("127.0.0.1", 0))
+                assert _connect(near, "127.0.0.1", CLOSED_PORT) == "ECONNREFUSED"
+                port = near.getsockname()[1]
+            child.send_signal(signal.SIGINT)
+            shown = [json.loads(line) for line in child.communicate(timeout=60)[0].splitlines()]
+            mine = [one for one in shown if one["local_port"] == port]
+            assert [(one["result"], one["error"], one["pid"]) for one in mine] == [
+                ("refused", "ECONNREFUSED", os.getpid())
+            ]
+            assert child.returncode == 0
+        finally:
+            child.kill()
+
+
+@traced
+def test_types_from_a_file_serve_better_than_bcc(tmp_path: Path) -> None:
+    types = tmp_path / "types"
+    shutil.copyfile("/sys/kernel/btf/vmlinux", types)
+    hidden = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", hidden, "sh", sys.executable, "-P", "-m", "tickpath", "probe", "kernel"]
+    command += ["--rung", "auto", "--btf", str(types), "--directory", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stderr is not None
+            assert "readable=kprobe" in next(line for line in child.stderr if "event=ready" in line)
+        finally:
+            child.kill()

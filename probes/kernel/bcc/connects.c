@@ -236,6 +236,8 @@ TRACEPOINT_PROBE(sock, inet_sk_error_report) {
             forget_closed(key);
         return 0;
     }
+    if (args->error == 0) /* there is something in the error queue, as before a step that an ICMP message brings */
+        return 0;
     __builtin_memcpy(ends.local, args->saddr_v6, sizeof(ends.local));
     __builtin_memcpy(ends.remote, args->daddr_v6, sizeof(ends.remote));
     ends.local_port = args->sport;
