@@ -111,9 +111,9 @@ def _play(
 ) -> list[Cell]:
     folder.mkdir()
     words = []
-    for rung in guest.rungs:
-        tests = suites[rung]
-        words.append(f"{rung}={' '.join(tests)}" if guest.rungs[rung] == "passed" else f"{rung}=")
+    for rung, expected in guest.rungs.items():
+        word, _, suite = expected.partition(" ")
+        words.append(f"{rung}={' '.join(suites[suite] if word == 'passed' else [])}")
     ended = "it did not run"
     try:
         came = run(
