@@ -26,7 +26,7 @@ PARTS = (
 _BLOCKS = 40
 _DRAWS = 2000
 _SHARE = 0.05
-_LEAK = 0.02
+_LEAK = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Moved:
         return self.on_ns - self.off_ns >= 0.8 * stall_ns
 
     def stays(self, stall_ns: int) -> bool:
-        """Nothing contradicts that the medians are within 5 % of each other, or one took 2 % of the stall at most.
+        """Nothing contradicts that the medians are within 5 % of each other, or one took 5 % of the stall at most.
 
         The latter for parts of a few microseconds: what ran before them is that much colder in the caches.
         """

@@ -64,5 +64,5 @@ def test_the_comparison_tells_what_moved(seed: int) -> None:
     stall = Stall(Leg.CPU, 200_000)
     assert _wrong(stall, _made({Leg.CPU: 200_000}, seed)) == []
     assert len(_wrong(stall, _made({}, seed))) == 1
-    assert len(_wrong(stall, _made({Leg.CPU: 200_000, Leg.MSK: 6_000}, seed))) == 1
+    assert len(_wrong(stall, _made({Leg.CPU: 200_000, Leg.MSK: 14_000}, seed))) == 1
     assert len(_wrong(stall, _made({Leg.WAKE: 200_000}, seed))) == 2
