@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from stack.prometheus import Api
 
 OLDEST = (2, 42)
 """The first that reads native histograms."""
@@ -49,37 +46,18 @@ def newest() -> Binary | None:
     return max(usable, key=lambda binary: binary.version, default=None)
 
 
-class Prometheus:
+class Prometheus(Api):
     """Answers of a running one."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def get(self, path: str, **parameters: str) -> Any:
-        """`data` of an API's answer."""
-        query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:
-            return json.load(answer)["data"]
-
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """The instant vector of an expression."""
-        result = self.get("query", query=expression)["result"]
-        return [(one["metric"], float(one["value"][1])) for one in result]
 
     def value(self, expression: str) -> float:
         """The one value of an expression."""
-        ((_, value),) = self.query(expression)
-        return value
+        (sample,) = self.query(expression)
+        return sample.value
 
     def until(self, true: Callable[[], bool]) -> None:
-        """Ask again and again, until it is so."""
+        """Ask again and again, once it answers, until it is so."""
         deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                if true():
-                    return
-            except (urllib.error.URLError, ConnectionError):
-                pass
+        while not (self.ready() and true()):
             assert time.monotonic() < deadline, "did not come true"
             time.sleep(0.1)
 

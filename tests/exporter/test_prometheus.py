@@ -61,7 +61,7 @@ def signed_bucket(seconds: float) -> int:
 
 
 def test_the_target_is_healthy(prometheus: Prometheus) -> None:
-    (target,) = prometheus.get("targets")["activeTargets"]
+    (target,) = prometheus.targets()
     assert (target["health"], target["lastError"]) == ("up", "")
 
 
@@ -97,7 +97,7 @@ def test_exemplars_are_stored(prometheus: Prometheus) -> None:
     if binary is None or binary.version < (2, 55):
         pytest.skip("a Prometheus before 2.55 reads exemplars of classic buckets alone")
     (found,) = prometheus.get(
-        "query_exemplars",
+        "/api/v1/query_exemplars",
         query="tickpath_hop_latency_seconds",
         start=str(STARTED_NS / 1e9 - 10),
         end=str(STARTED_NS / 1e9 + 10),
