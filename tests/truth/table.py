@@ -26,6 +26,7 @@ _COLUMNS = (
     "waits",
     "copies",
     "merged",
+    "mixed",
     "readable",
     "copied",
     "kernel",

@@ -34,6 +34,8 @@ class Verdict:
     copies: int = 0
     """Messages whose last byte came more than once."""
     merged: int = 0
+    mixed: int = 0
+    """Messages that waited between an exact stamp and a bound (GRO): without in-order arrival, and that is said."""
     corrupt: int = 0
     """Frames with a wrong checksum."""
     pruned: int = 0
@@ -230,6 +232,7 @@ class _Judge:
             reason = Reason(int(result["missing"][Leg.HOL_WAIT]))
             # Under GRO the wait may lie between an exact stamp and a bound: it is not measured, and that is said.
             mixed = reason is Reason.MIXED_SOURCES and self._gro and want.waits
+            verdict.mixed += mixed
             if not mixed and (reason is not Reason.WIRE_GAP or not self._gap_before(key[0], want)):
                 verdict.complain(f"{key}: no in-order arrival, reason {reason.name}")
             return
