@@ -179,7 +179,9 @@ static bool can_go_on(int fd, const struct stat *status, uint64_t capacity, uint
     return header.magic == TP_RING_MAGIC && header.abi_version == TP_ABI_VERSION &&
            header.record_bytes == TP_RECORD_BYTES && header.row_bytes == TP_ROW_BYTES && header.rows == rows &&
            header.capacity == capacity && memcmp(header.boot_id, boot_id, 16) == 0 &&
-           header.monotonic_offset_ns == monotonic_offset_ns() && strncmp(header.kind, kind, sizeof(header.kind)) == 0;
+           header.monotonic_offset_ns == monotonic_offset_ns() &&
+           strncmp(header.kind, kind, sizeof(header.kind)) == 0 &&
+           header.head <= INT64_MAX; /* no producer comes so far: numbers must not start anew */
 }
 
 /* Opens and locks `path`, replacing a file that is no ring of ours to go on with: it may still be mapped by readers, so
@@ -268,6 +270,11 @@ static void take_over(struct tp_ring_writer *writer) {
         atomic_store(&header->head, head);
     }
     writer->head = head;
+    /* Who wrote into the head has left slots that are ahead of it: they would be read as records yet to come. */
+    for (uint64_t slot = 0; slot <= writer->mask; slot++) {
+        if (atomic_load_explicit(&writer->slots[slot].words[0], memory_order_relaxed) > head)
+            atomic_store_explicit(&writer->slots[slot].words[0], 0, memory_order_relaxed);
+    }
     for (uint32_t index = 0; index < writer->rows; index++) {
         struct tp_row row = row_copy(&writer->row_table[index]);
         if (row.version & 1u) {

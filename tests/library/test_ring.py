@@ -352,6 +352,24 @@ def test_a_row_that_a_kill_cut_in_half_is_believed_by_nobody(tmp_path: Path) -> 
         assert reader.row(kept)["state"] == RowState.CLOSED
 
 
+@pytest.mark.parametrize("head", [24, (1 << 63) + 1, (1 << 64) - 1])
+def test_a_head_that_somebody_wrote_over_makes_no_old_record_new(tmp_path: Path, head: int) -> None:
+    head_at, capacity = 192, 16
+    with RingWriter(tmp_path, "a", "feed", capacity=capacity, rows=4) as writer:
+        writer.write(_records(40).view("u1"))
+    with writer.path.open("r+b") as file:
+        file.seek(head_at)
+        assert int.from_bytes(file.read(8), "little") == 42  # hello, 40, bye
+        file.seek(head_at)
+        file.write(head.to_bytes(8, "little"))
+    with (
+        RingWriter(tmp_path, "a", "feed", capacity=capacity, rows=4) as successor,
+        RingReader(tmp_path / "a.ring") as reader,
+    ):
+        successor.write(_records(1, first=99).view("u1"))
+        assert _drain(reader)["message"]["ordinal"].tolist() == [99]
+
+
 def test_counters_are_running_totals_that_a_successor_goes_on_with(tmp_path: Path) -> None:
     for _ in range(2):
         with RingWriter(tmp_path, "a", "feed") as writer:
