@@ -58,7 +58,7 @@ class RingState:
     were overwritten before they were read, `skipped` those written before this reader attached (it starts at the head).
     `cursor` is the sequence number of the last record that was read or given up: a successor learns from it what it
     skipped. `counters` are the producer's own totals by the lower-case name of enum tp_counter without its prefix
-    ("parse_failed"); zero ones may be left out.
+    ("parse_failed"); zero ones may be left out. `stopped`: none holds the lock, and the last one ended of its own will.
     """
 
     ring: int
@@ -69,6 +69,7 @@ class RingState:
     skipped: int
     cursor: int
     counters: Mapping[str, int]
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,10 @@ class Recorder:
         watch: flags the records when the clock was set since the last ones.
         """
     def close(self) -> None:
-        """Write BYE and let go of the ring; everything that writes to it afterwards raises RingError."""
+        """Write BYE and let go of the ring; everything that writes to it afterwards raises RingError.
+
+        As a context manager a recorder does so unless the block fails: then BYE is left out, as when it is killed.
+        """
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -111,8 +111,8 @@ cdef class Recorder:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, error, trace):
+        self.ring.__exit__(kind, error, trace)
 
 
 cdef class ConnectionRecorder:

@@ -30,6 +30,7 @@ cdef extern from "tickpath/ring.h" nogil:
     int tp_ring_create(tp_ring_writer *writer, const char *path, const char *kind, uint64_t capacity, uint32_t rows,
                        char *why, size_t why_bytes)
     void tp_ring_close(tp_ring_writer *writer)
+    void tp_ring_abandon(tp_ring_writer *writer)
     bint tp_ring_writer_truncated(const tp_ring_writer *writer)
     void tp_ring_write(tp_ring_writer *writer, const tp_event *event)
     void tp_ring_count(tp_ring_writer *writer, tp_counter counter, uint64_t add)
@@ -43,6 +44,7 @@ cdef extern from "tickpath/ring.h" nogil:
     int tp_ring_row(const tp_ring_reader *reader, uint32_t handle, tp_row *out)
     int tp_ring_row_at(const tp_ring_reader *reader, uint32_t index, tp_row *out, uint32_t *handle)
     int tp_ring_alive(const tp_ring_reader *reader)
+    bint tp_ring_stopped(const tp_ring_reader *reader)
     bint tp_ring_truncated(const tp_ring_reader *reader)
     uint64_t tp_ring_counter(const tp_ring_reader *reader, tp_counter counter)
 

@@ -36,7 +36,10 @@ class RingWriter:
         """Take a row (dtype ROW) for a connection; the handle for records, None when all rows are taken (counted)."""
     def update_row(self, handle: int, row: npt.NDArray[Any] | np.void) -> None: ...
     def close_row(self, handle: int, closed_ns: int) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End of its own will. As a context manager a writer does so unless the block fails (an Exception)."""
+    def abandon(self) -> None:
+        """End as one that failed: without BYE, so that who watches over producers is told."""
     def __enter__(self) -> RingWriter: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -84,6 +87,9 @@ class RingReader:
     @property
     def alive(self) -> bool:
         """Whether a producer holds the file's lock."""
+    @property
+    def stopped(self) -> bool:
+        """Whether the last producer ended of its own will: the newest record is its BYE."""
     def close(self) -> None: ...
     def __enter__(self) -> RingReader: ...
     def __exit__(

@@ -101,15 +101,24 @@ cdef class RingWriter:
             self.is_open = False
             tp_ring_close(&self.writer)
 
+    def abandon(self):
+        if self.is_open:
+            self.is_open = False
+            tp_ring_abandon(&self.writer)
+
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, error, trace):
+        # Ctrl-C and sys.exit are no failures.
+        if kind is None or not issubclass(kind, Exception):
+            self.close()
+        else:
+            self.abandon()
 
     def __dealloc__(self):
         if self.is_open:
-            tp_ring_close(&self.writer)
+            tp_ring_abandon(&self.writer)
 
 
 cdef class RingReader:
@@ -212,6 +221,10 @@ cdef class RingReader:
     @property
     def alive(self):
         return tp_ring_alive(self.raw()) == 1
+
+    @property
+    def stopped(self):
+        return tp_ring_stopped(self.raw())
 
     def close(self):
         if self.is_open:

@@ -387,7 +387,7 @@ failed:
     return -error;
 }
 
-void tp_ring_close(struct tp_ring_writer *writer) {
+static void let_go(struct tp_ring_writer *writer, bool goodbye) {
     if (writer->header == NULL) {
         return;
     }
@@ -397,11 +397,21 @@ void tp_ring_close(struct tp_ring_writer *writer) {
             tp_ring_row_close(writer, index | (uint32_t)row->generation << 16, monotonic_ns());
         }
     }
-    write_plain(writer, TP_KIND_BYE);
+    if (goodbye) {
+        write_plain(writer, TP_KIND_BYE);
+    }
     unmap(writer->mapping, writer->header, writer->bytes);
     close(writer->fd);
     memset(writer, 0, sizeof(*writer));
     writer->fd = -1;
+}
+
+void tp_ring_close(struct tp_ring_writer *writer) {
+    let_go(writer, true);
+}
+
+void tp_ring_abandon(struct tp_ring_writer *writer) {
+    let_go(writer, false);
 }
 
 bool tp_ring_writer_truncated(const struct tp_ring_writer *writer) {
@@ -589,6 +599,14 @@ int tp_ring_alive(const struct tp_ring_reader *reader) {
         return -errno;
     }
     return lock.l_type == F_UNLCK ? 0 : 1;
+}
+
+bool tp_ring_stopped(const struct tp_ring_reader *reader) {
+    struct tp_ring_reader last = *reader; /* with a cursor of its own */
+    struct tp_event newest;
+    uint64_t head = atomic_load_explicit(&reader->header->head, memory_order_acquire);
+    last.cursor = head - 1;
+    return head > 0 && tp_ring_read(&last, &newest, 1) == 1 && newest.kind == TP_KIND_BYE;
 }
 
 bool tp_ring_truncated(const struct tp_ring_reader *reader) {

@@ -102,6 +102,9 @@ int tp_ring_create(struct tp_ring_writer *writer, const char *path, const char *
 /* Writes a BYE record, closes the rows still open, unmaps and unlocks. The file stays for its readers and successor. */
 void tp_ring_close(struct tp_ring_writer *writer);
 
+/* The same of a producer that failed: without the BYE, as when it is killed. */
+void tp_ring_abandon(struct tp_ring_writer *writer);
+
 /* @return true once a part of the file was found cut away under the mapping: what is written there reaches nobody. The
  *         producer goes on unharmed; a ring made anew under the same name would be read again. */
 bool tp_ring_writer_truncated(const struct tp_ring_writer *writer);
@@ -145,6 +148,10 @@ int tp_ring_row_at(const struct tp_ring_reader *reader, uint32_t index, struct t
 
 /* @return 1 while a producer holds the file's lock, 0 when none does, -errno. */
 int tp_ring_alive(const struct tp_ring_reader *reader);
+
+/* @return true while the newest record is a BYE: the last producer stopped of its own will. Until another one's HELLO,
+ *         which it writes after it took the lock. */
+bool tp_ring_stopped(const struct tp_ring_reader *reader);
 
 /* @return true once a part of the file was found cut away under the mapping: it then reads as zeros, and the reader
  *         should be detached. */

@@ -67,7 +67,12 @@ def fleet(frame: Frame) -> dashboard.Dashboard:
             SHARE,
             SOME,
         ),
-        Column("Producers down", f"sum by (region) (1 - tickpath_producer_up{_ALL})", COUNT, ANY),
+        Column(
+            "Producers down",
+            f"sum by (region) (1 - tickpath_producer_up{_ALL} - tickpath_producer_stopped{_ALL})",
+            COUNT,
+            ANY,
+        ),
         links=to,
     )
     alerts = panels.rows(

@@ -170,6 +170,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
     struct tp_ring_state:
         uint32_t ring
         int alive
+        int stopped
         uint64_t lost
         uint64_t skipped
         uint64_t cursor

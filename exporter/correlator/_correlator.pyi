@@ -30,6 +30,7 @@ class LabelView(TypedDict):
 class RingView(TypedDict):
     ring: int
     alive: bool
+    stopped: bool
     lost: int
     skipped: int
     cursor: int

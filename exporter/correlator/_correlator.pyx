@@ -283,6 +283,7 @@ cdef dict _ring(const tp_ring_state *ring):
     return {
         "ring": ring.ring,
         "alive": ring.alive == 1,
+        "stopped": ring.stopped == 1,
         "lost": ring.lost,
         "skipped": ring.skipped,
         "cursor": ring.cursor,

@@ -295,6 +295,7 @@ static void view_ring(const struct tp_correlator *c, uint32_t ring, struct tp_ri
     memset(out, 0, sizeof *out);
     out->ring = ring;
     out->alive = tp_ring_alive(reader) == 1;
+    out->stopped = !out->alive && tp_ring_stopped(reader);
     out->lost = reader->lost;
     out->skipped = c->rings[ring].skipped;
     out->cursor = reader->cursor;

@@ -200,6 +200,7 @@ struct tp_correlator;
 struct tp_ring_state {
     uint32_t ring;
     int alive;
+    int stopped; /* of its own will */
     uint64_t lost;
     uint64_t skipped;
     uint64_t cursor;

@@ -233,6 +233,7 @@ def _ring(ring: RingView) -> RingState:
         name=ring["name"],
         kind=ring["kind"],
         alive=ring["alive"],
+        stopped=ring["stopped"],
         lost=ring["lost"],
         skipped=ring["skipped"],
         cursor=ring["cursor"],

@@ -146,12 +146,21 @@ def _rings(observation: Observation) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "tickpath_producer_up", "Whether the ring's producer is alive: it holds the lock.", labels=("ring", "kind")
     )
+    stopped = GaugeMetricFamily(
+        "tickpath_producer_stopped",
+        "Whether the ring's last producer ended of its own will, and no other came.",
+        labels=("ring", "kind"),
+    )
     alive: dict[tuple[str, str], bool] = defaultdict(bool)
+    ended: dict[tuple[str, str], bool] = defaultdict(lambda: True)
     for ring in snapshot.rings:
         alive[label(ring.name), label(ring.kind)] |= ring.alive
+        ended[label(ring.name), label(ring.kind)] &= ring.stopped
     for key, value in alive.items():
         up.add_metric(key, value)
+        stopped.add_metric(key, ended[key])
     yield up
+    yield stopped
     yield _counter(
         "ring_lost_records", "Records overwritten before they were read.", ("ring",), _per_ring(observation.lost)
     )

@@ -54,6 +54,7 @@ class RingFigures(msgspec.Struct, frozen=True):
     lost_records: int
     skipped_records: int
     counters: dict[str, int]
+    stopped: bool = False
 
 
 class ClockFigures(msgspec.Struct, frozen=True):
@@ -182,6 +183,7 @@ def summarise(observation: Observation, feeds: frozenset[str] = frozenset()) -> 
                 observation.lost.get(ring.name, 0),
                 observation.skipped.get(ring.name, 0),
                 dict(ring.counters),
+                ring.stopped,
             )
             for ring in snapshot.rings
         },

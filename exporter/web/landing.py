@@ -138,7 +138,8 @@ def _message_table(summary: Summary) -> str:
 def _ring_table(summary: Summary) -> str:
     rows = [
         f"<tr><td><code>{escape(name)}</code></td><td class='text'>{escape(ring.kind)}</td>"
-        f"<td class='text {'good' if ring.alive else 'bad'}'>{'running' if ring.alive else 'gone'}</td>"
+        f"<td class='text {'good' if ring.alive else 'soft' if ring.stopped else 'bad'}'>"
+        f"{'running' if ring.alive else 'stopped' if ring.stopped else 'gone'}</td>"
         f"<td>{_count(ring.lost_records)}</td><td>{_count(ring.skipped_records)}</td></tr>"
         for name, ring in sorted(summary.rings.items())
     ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -83,15 +84,12 @@ class InterfaceProbe:
 
     def run(self, stop_fd: int) -> None:
         """Capture in the calling thread until `stop_fd` is readable. TickpathError: capturing can never work."""
-        try:
+        with self._ring, contextlib.closing(self._capture):
             if self._cpu is not None:
                 _pin(self._cpu)
             while not self._serve(stop_fd):
                 pass
             self._report()
-        finally:
-            self._capture.close()
-            self._ring.close()
 
     def _serve(self, stop_fd: int) -> bool:
         """Capture for as long as the interface is there, then wait a little; True once told to stop."""

@@ -513,6 +513,18 @@ def test_lapped_records_and_missed_ordinals_are_counted(tmp_path: Path) -> None:
         assert ring.lost > 0
 
 
+def test_a_producer_that_said_goodbye_is_told_from_one_that_is_gone(tmp_path: Path) -> None:
+    correlator = Correlator(read_clock=False)
+    told: list[tuple[bool, bool]] = []
+    for end in (RingWriter.close, RingWriter.abandon):
+        feed = RingWriter(tmp_path, f"feed-{end.__name__}", "feed", capacity=64, rows=8)
+        correlator.attach(feed.path)
+        assert [ring.stopped for ring in correlator.snapshot().rings if ring.alive] == [False]
+        end(feed)
+        told.append((correlator.snapshot().rings[-1].alive, correlator.snapshot().rings[-1].stopped))
+    assert told == [(False, True), (False, False)]
+
+
 def test_the_ring_of_a_new_file_is_told_from_the_attached_one(tmp_path: Path) -> None:
     correlator = Correlator(read_clock=False)
     with RingWriter(tmp_path, "feed-a", "feed", capacity=64, rows=8) as feed:

@@ -84,6 +84,8 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     assert found[key("tickpath_ring_unreadable_files_total")] == 1
     assert found[key("tickpath_producer_up", ring="feed-btcusdt", kind="feed")] == 1
     assert found[key("tickpath_producer_up", ring="wire-lo", kind="wire")] == 0
+    assert found[key("tickpath_producer_stopped", ring="wire-lo", kind="wire")] == 0
+    assert found[key("tickpath_producer_stopped", ring="feed-btcusdt", kind="feed")] == 0
     assert found[key("tickpath_publish_dropped_messages_total", ring="feed-btcusdt")] == 3
     assert found[key("tickpath_feed_connects_total", ring="feed-btcusdt", result="opened")] == 1
     assert found[key("tickpath_connects_total", result="opened")] == 3

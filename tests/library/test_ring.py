@@ -400,3 +400,42 @@ def test_liveness_is_the_lock_not_the_pid(tmp_path: Path) -> None:
         deadline = time.monotonic() + 1
         while reader.read(np.zeros(8, RECORD).view("u1")) and time.monotonic() < deadline:
             pass
+
+
+def test_a_producer_that_stops_of_its_own_will_says_so(tmp_path: Path) -> None:
+    with RingWriter(tmp_path, "a", "feed", capacity=64) as writer, RingReader(tmp_path / "a.ring") as reader:
+        assert not reader.stopped
+        writer.write(_records(200).view("u1"))
+        writer.close()
+        assert (reader.alive, reader.stopped) == (False, True)
+        with RingWriter(tmp_path, "a", "feed", capacity=64):
+            assert (reader.alive, reader.stopped) == (True, False)
+        assert reader.stopped
+
+
+@pytest.mark.parametrize("ends", ["raise ValueError", "os.kill(os.getpid(), 9)", "del writer"])
+def test_a_producer_that_fails_says_no_goodbye(tmp_path: Path, ends: str) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from tickpath.ring import RingWriter
+writer = RingWriter(Path({str(tmp_path)!r}), "a", "feed", capacity=64)
+{ends if ends.startswith("del") else f"with writer: {ends}"}
+"""
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    with RingReader(tmp_path / "a.ring") as reader:
+        assert (reader.alive, reader.stopped) == (False, False)
+
+
+@pytest.mark.parametrize("ends", ["raise KeyboardInterrupt", "sys.exit(0)"])
+def test_ctrl_c_is_the_producers_own_will(tmp_path: Path, ends: str) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from tickpath.ring import RingWriter
+with RingWriter(Path({str(tmp_path)!r}), "a", "feed", capacity=64):
+    {ends}
+"""
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    with RingReader(tmp_path / "a.ring") as reader:
+        assert reader.stopped

@@ -73,6 +73,19 @@ def _probe_restarts(host: Host) -> None:
     host.quiet(AT + 1, AT + 5)
 
 
+def _probe_stops_of_its_own_will(host: Host) -> None:
+    host.add("tickpath_producer_up", f"1x{AT} 0x{LAST}", ring="kernel", kind="kernel")
+    host.add("tickpath_producer_stopped", f"0x{AT} 1x{LAST}", ring="kernel", kind="kernel")
+    host.quiet(AT + 1, AT + 5, LAST)
+
+
+def _stopped_probe_fails_later(host: Host) -> None:
+    host.add("tickpath_producer_up", f"1x20 0x20 1x5 0x{LAST}", ring="kernel", kind="kernel")
+    host.add("tickpath_producer_stopped", f"0x20 1x20 0x{LAST}", ring="kernel", kind="kernel")
+    host.quiet(30, 45)
+    host.firing(60, "TickpathProbeDown")
+
+
 def _leftover_ring(host: Host) -> None:
     host.add("tickpath_producer_up", f"0x{LAST}", ring="feed-old", kind="feed")
     host.quiet(LAST)
@@ -142,6 +155,12 @@ def _cannot_connect(host: Host) -> None:
     host.firing(AT + 6, "TickpathConnectFailures")
 
 
+def _gives_up_connecting(host: Host) -> None:
+    """This host's own doing: a client that was ended while it connected."""
+    host.add("tickpath_connects_total", f"_x{AT} 1+1x{LAST}", result="aborted")
+    host.quiet(AT + 1, AT + 6, LAST)
+
+
 def _feed_cannot_connect(host: Host) -> None:
     host.add("tickpath_feed_connects_total", f"_x{AT} 1+1x{LAST}", ring="feed-1", result="failed")
     host.quiet(AT + 1)
@@ -204,6 +223,8 @@ CASES = {
         _exporter_restarts,
         _probe_down,
         _probe_restarts,
+        _probe_stops_of_its_own_will,
+        _stopped_probe_fails_later,
         _leftover_ring,
         _probe_degraded,
         _ring_unreadable,
@@ -215,6 +236,7 @@ CASES = {
         _silent_feed,
         _rare_feed,
         _cannot_connect,
+        _gives_up_connecting,
         _feed_cannot_connect,
         _connected_again,
         _slow_to_connect,
