@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots made by hand, for what reads them."""
+"""Snapshots made by hand, for what reads them, and a page of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.snapshot import ClockState, RingState, Series, SeriesKind, Snapshot
+from tickpath.exporter.web.application import Application, Observed
+from tickpath.exporter.web.server import Server
 from tickpath.histogram import Histogram
 
 VENUE = "binance-usdm"
@@ -103,3 +107,14 @@ class FakeService:
 
     def not_ready(self) -> str | None:
         return self.failed or self.unready
+
+
+@contextmanager
+def served(service: Observed) -> Iterator[str]:
+    """HOST:PORT of the exporter's web over what a service observes."""
+    server = Server(("127.0.0.1", 0), Application(service))
+    server.start()
+    try:
+        yield urllib.parse.urlsplit(server.url).netloc
+    finally:
+        server.stop()

@@ -86,6 +86,11 @@ class Api:
         ]
         return [sample for sample in samples if not math.isnan(sample.value)]
 
+    def value(self, expression: str) -> float:
+        """The one value of an expression."""
+        (sample,) = self.query(expression)
+        return sample.value
+
     def wait(self, expression: str, timeout_s: float = 60) -> list[Sample]:
         """Ask until there is data. AssertionError with what is scraped once the time is up."""
         deadline = time.monotonic() + timeout_s
