@@ -14,8 +14,8 @@ from tickpath.histogram import SCHEMA, Histogram, bucket_index
 _EXPONENTS = range(-20, 5, 2)
 _INDICES = tuple(exponent << SCHEMA for exponent in _EXPONENTS)
 
-THRESHOLDS: tuple[tuple[int, float], ...] = tuple((exponent << SCHEMA, 2.0**exponent) for exponent in _EXPONENTS)
-"""Index of the native bucket and bound in seconds of every classic bucket but +Inf, ascending."""
+FEW: tuple[tuple[int, float], ...] = tuple((exponent << SCHEMA, 2.0**exponent) for exponent in _EXPONENTS[1::2])
+"""Index of the native bucket and bound in seconds of those that stand beside native ones: every second, +Inf not."""
 
 BOUNDS: tuple[str, ...] = (*(repr(2.0**exponent) for exponent in _EXPONENTS), "+Inf")
 """The `le` of every classic bucket, in seconds, ascending."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tickpath.exporter.exposition.label import label
 from tickpath.exporter.snapshot import Exemplar
 
@@ -21,3 +23,14 @@ def labels_of(exemplar: Exemplar) -> dict[str, str]:
     if sum(len(name) + len(value) for name, value in labels.items()) > MAX_CHARACTERS:
         del labels["feed"]
     return labels
+
+
+def two(exemplars: Sequence[Exemplar]) -> list[Exemplar]:
+    """The slowest, and the newest of the others, in the order of time: what a native histogram shows at one scrape.
+
+    Scrape by scrape they spread over the tail; all of them each time would be a third of the page.
+    """
+    slowest = max(exemplars, key=lambda e: e.value_ns, default=None)
+    others = [one for one in exemplars if one is not slowest]
+    kept = [one for one in (slowest, max(others, key=lambda e: e.time_ns, default=None)) if one is not None]
+    return sorted(kept, key=lambda e: e.time_ns)

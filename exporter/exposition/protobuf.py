@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import Metric
 
 from tickpath.exporter.exposition._protobuf import COUNTER, GAUGE, UNTYPED, Writer
-from tickpath.exporter.exposition.buckets import THRESHOLDS
-from tickpath.exporter.exposition.exemplars import labels_of
+from tickpath.exporter.exposition.buckets import FEW
+from tickpath.exporter.exposition.exemplars import labels_of, two
 from tickpath.exporter.exposition.families import COUNTED_ELSEWHERE, families
 from tickpath.exporter.exposition.latencies import UNIT, latencies
 from tickpath.exporter.exposition.observation import Observation
@@ -34,7 +34,7 @@ def _write(writer: Writer, metric: Metric, created_ns: int) -> None:
 
 def render(observation: Observation, process: Iterable[Metric]) -> bytes:
     """The page: what was observed, then the process's own metrics."""
-    writer = Writer(THRESHOLDS)
+    writer = Writer(FEW)
     for family in latencies(observation):
         if family.series:
             writer.histograms(
@@ -46,7 +46,7 @@ def render(observation: Observation, process: Iterable[Metric]) -> bytes:
                     (
                         _labels(dict(zip(family.labels, values, strict=True))),
                         one.histogram,
-                        [(labels_of(e).items(), e.value_ns, e.time_ns) for e in one.exemplars],
+                        [(labels_of(e).items(), e.value_ns, e.time_ns) for e in two(one.exemplars)],
                     )
                     for values, one in family.series.items()
                 ],

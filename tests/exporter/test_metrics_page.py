@@ -236,10 +236,21 @@ def test_openmetrics_shows_the_slowest_exemplar_of_each_bucket() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 1), min_size=1, max_size=6),
-    st.text(max_size=60),
+    # prometheus_client's parser takes an escaped quote in an exemplar's label for its end: the test below stands in.
+    st.text(max_size=60).map(lambda text: text.replace('"', "'")),
     st.integers(0, 2**64 - 1),
 )
 def test_no_exemplar_breaks_the_page(values: list[int], feed: str, cookie: int) -> None:
     shown = tuple(Exemplar(value, STARTED_NS, feed, cookie, 2**32 - 1) for value in values)
     made = replace(series(SeriesKind.SPAN, "total", values, feed=feed), exemplars=shown)
     assert exemplars_of(only([made]))
+
+
+@pytest.mark.parametrize(("feed", "escaped"), [('"', r"\""), (r"\"", r"\\\""), ('a"}', r"a\"}"), ("\n", r"\n")])
+def test_a_quote_in_an_exemplars_label_is_escaped_as_in_any_other(feed: str, escaped: str) -> None:
+    shown = (Exemplar(7, STARTED_NS, feed, 0, 1),)
+    made = replace(series(SeriesKind.SPAN, "total", [7], feed=feed), exemplars=shown)
+    lines = page(only([made]), Format.OPENMETRICS).splitlines()
+    (found,) = [line for line in lines if " # {" in line]
+    assert f' # {{feed="{escaped}",ordinal="1"}} 7e-09' in found
+    assert f'_bucket{{feed="{escaped}",' in found

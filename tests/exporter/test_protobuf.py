@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from client_model import COUNTER, GAUGE, HISTOGRAM, families, labels, native
 from exporter_samples import FEED, STARTED_NS, VENUE, empty_snapshot, full_snapshot, histogram, observation, series
-from tickpath.exporter.exposition.buckets import BOUNDS
+from tickpath.exporter.exposition.buckets import BOUNDS, FEW
 from tickpath.exporter.exposition.negotiation import Format
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.exposition.page import MetricsPage
@@ -46,7 +46,7 @@ def check(shown: Any, expected: Histogram, values: list[int]) -> None:
     assert (shown.zero_threshold, shown.zero_count) == (0, zero)
     assert native(shown.positive_span, shown.positive_delta) == dict(positive)
     assert native(shown.negative_span, shown.negative_delta) == dict(negative)
-    assert [bucket.upper_bound for bucket in shown.bucket] == [float(bound) for bound in BOUNDS[:-1]]
+    assert [bucket.upper_bound for bucket in shown.bucket] == [bound for _, bound in FEW]
     for bucket in shown.bucket:
         assert bucket.cumulative_count == sum(value <= bucket.upper_bound * 1e9 for value in values)
     # Without this Prometheus takes it for a classic histogram.
@@ -135,9 +135,23 @@ def test_exemplars_name_the_message_and_when_it_was_received() -> None:
     )
     shown = page(only(made))[HOP].metric[0].histogram
     assert exemplars(shown.exemplars) == [
-        ({"feed": FEED, "connection": "abc", "ordinal": "17"}, -5e-9, STARTED_NS + 1),
         ({"feed": FEED, "ordinal": "4294967295"}, 7e-9, STARTED_NS),
+        ({"feed": FEED, "connection": "abc", "ordinal": "17"}, -5e-9, STARTED_NS + 1),
     ]
+
+
+def test_of_many_exemplars_the_slowest_and_the_newest_other_are_shown() -> None:
+    times = {20: 4, 30: 5, 40: 3, 50: 2}
+    kept = tuple(Exemplar(value, STARTED_NS + at, FEED, 1, value) for value, at in times.items())
+    made = replace(series(SeriesKind.HOP, "cpu", list(times)), exemplars=kept)
+    shown = page(only(made))[HOP].metric[0].histogram
+    assert [labels(one.label)["ordinal"] for one in shown.exemplars] == ["50", "30"]
+
+
+def test_few_classic_buckets_stand_beside_native_ones_and_hold_what_the_dashboards_ask_for() -> None:
+    beside = {repr(bound) for _, bound in FEW}
+    assert beside < set(BOUNDS)
+    assert {"0.0009765625", "0.015625"} <= beside
 
 
 @settings(max_examples=40, deadline=None)
