@@ -23,7 +23,7 @@ SOURCES = {
     "ring": ["tickpath/ring.c"],
     "stamps": [],
     "stream": ["tickpath/ring.c", "tickpath/socket_read.c"],
-    "wire": ["tickpath/ring.c", "probes/wire/flows.c"],
+    "wire": ["tickpath/ring.c", "tickpath/wire_flows.c"],
 }
 
 

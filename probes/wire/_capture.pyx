@@ -16,7 +16,12 @@ cdef extern from "probes/wire/merging.h" nogil:
     bint tp_wire_merging(int fd, const char *interface)
 
 
-cdef extern from "probes/wire/flows.h" nogil:
+cdef extern from "tickpath/wire_flows.h" nogil:
+    struct tp_wire_selector:
+        uint8_t remote[16]
+        uint16_t port
+        bint any_remote
+
     struct tp_wire_flows:
         uint32_t used
     int tp_wire_flows_create(tp_wire_flows *flows, tp_ring_writer *ring, uint32_t rows, uint64_t netns)
@@ -30,11 +35,6 @@ cdef extern from "probes/wire/capture.h" nogil:
     struct sock_fprog:
         uint16_t len
         sock_filter *filter
-
-    struct tp_wire_selector:
-        uint8_t remote[16]
-        uint16_t port
-        bint any_remote
 
     struct tp_wire_socket:
         int fd

@@ -157,16 +157,6 @@ void tp_wire_close(struct tp_wire_socket *wire) {
     *wire = (struct tp_wire_socket){.fd = -1};
 }
 
-static bool selected(const struct tp_wire *wire, const struct tp_wire_tuple *tuple) {
-    for (uint32_t i = 0; i < wire->selector_count; i++) {
-        const struct tp_wire_selector *s = &wire->selectors[i];
-        if (s->port == tuple->remote_port &&
-            (s->any_remote || memcmp(s->remote, tuple->remote, sizeof(tuple->remote)) == 0))
-            return true;
-    }
-    return false;
-}
-
 /* What the stamp is, as the kernel says of this frame.
  *
  * tpacket_rcv (read in 6.18, the same since 4.x) flags a NIC's stamp and the kernel's own, taken at netif_receive_skb
@@ -256,7 +246,7 @@ static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, cons
     memcpy(sighting.tuple.local, packet.destination, 16);
     sighting.tuple.remote_port = packet.source_port;
     sighting.tuple.local_port = packet.destination_port;
-    if (!selected(wire, &sighting.tuple))
+    if (!tp_wire_selected(wire->selectors, wire->selector_count, &sighting.tuple))
         return false;
 
     if (!stamp(header, &event))

@@ -15,8 +15,8 @@
 #include <linux/filter.h>
 #include <stdbool.h>
 
-#include "flows.h"
 #include "tickpath/ring.h"
+#include "tickpath/wire_flows.h"
 
 /* A frame waits at most so long for the probe; the correlator waits a second for it. */
 #define TP_WIRE_RETIRE_MS 4
@@ -24,13 +24,6 @@
 #define TP_WIRE_SNAP_BYTES 192
 
 #define TP_WIRE_NAME_BYTES 16
-
-/* Which peers are watched: frames from `port` of `remote`. */
-struct tp_wire_selector {
-    uint8_t remote[16]; /* IPv4 as ::ffff:a.b.c.d */
-    uint16_t port;
-    bool any_remote;
-};
 
 struct tp_wire_socket {
     int fd;

@@ -4,7 +4,7 @@
  * and in the end every row is given back.
  */
 #include "fuzz.h"
-#include "probes/wire/flows.h"
+#include "tickpath/wire_flows.h"
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The connections that the wire probe watches: 4-tuple to table row, in a fixed table that never allocates.
+ * The connections that a wire source watches: 4-tuple to table row, in a fixed table that never allocates.
  *
  * A tuple is not a connection: the same one comes back with the next connect, so a SYN-ACK with another initial
  * sequence number closes the old row and opens a new one.
@@ -9,6 +9,7 @@
 #define TICKPATH_WIRE_FLOWS_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "tickpath/ring.h"
 
@@ -24,6 +25,24 @@ struct tp_wire_tuple {
     uint16_t remote_port;
     uint16_t local_port;
 };
+
+/* Which peers are watched: frames from `port` of `remote`. */
+struct tp_wire_selector {
+    uint8_t remote[16]; /* IPv4 as ::ffff:a.b.c.d */
+    uint16_t port;
+    bool any_remote;
+};
+
+static inline bool tp_wire_selected(const struct tp_wire_selector *selectors, uint32_t count,
+                                    const struct tp_wire_tuple *tuple) {
+    for (uint32_t i = 0; i < count; i++) {
+        const struct tp_wire_selector *s = &selectors[i];
+        if (s->port == tuple->remote_port &&
+            (s->any_remote || memcmp(s->remote, tuple->remote, sizeof(tuple->remote)) == 0))
+            return true;
+    }
+    return false;
+}
 
 /* What one frame says about its connection. */
 struct tp_wire_sighting {
@@ -56,6 +75,7 @@ struct tp_wire_flows {
     uint32_t limit;  /* most flows it takes: chains stay short */
     uint64_t netns;  /* for the rows */
     uint64_t closed; /* rows given back so far */
+    uint64_t holes;  /* frames that began behind bytes nobody saw: lost before here, or yet to come out of order */
 };
 
 /* `rows`: how many the ring has; the table holds twice as many flows, so that one without a row is not counted with

@@ -2,7 +2,7 @@
  *
  * Open addressing with linear probing; erasing shifts back, so that there are no tombstones to sweep.
  */
-#include "flows.h"
+#include "tickpath/wire_flows.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -142,6 +142,7 @@ uint32_t tp_wire_flows_see(struct tp_wire_flows *flows, const struct tp_wire_sig
     flow->seen_ns = seen->at_ns;
     int32_t ahead = syn || seen->length == 0 ? 0 : (int32_t)(seen->seq + seen->length - flow->next_seq);
     if (ahead > 0) {
+        flows->holes += (uint32_t)ahead > seen->length;
         flow->next_seq += (uint32_t)ahead;
         flow->reached += (uint32_t)ahead;
         flow->ended_ns = 0; /* new bytes: an RST before was none that TCP took */
