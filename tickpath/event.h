@@ -298,6 +298,24 @@ enum tp_counter {
     TP_COUNT_TOLD_COPIED = 33,
     TP_COUNT_TOLD_STATE = 34,
     TP_COUNT_TOLD_ASKED = 35,
+
+    /* DPDK, of each poll loop: */
+    TP_COUNT_DPDK_RECEIVED = 40,            /* frames that the poll loop took from its queue */
+    TP_COUNT_DPDK_PUBLISHED = 41,           /* of them: SEGMENT records written */
+    TP_COUNT_DPDK_OTHER = 42,               /* of them: not TCP, or of peers that are not watched */
+    TP_COUNT_DPDK_TO_KERNEL = 43,           /* inline: frames handed to the kernel */
+    TP_COUNT_DPDK_FROM_KERNEL = 44,         /* inline: frames of the kernel that the port took */
+    TP_COUNT_DPDK_TO_KERNEL_DROPPED = 45,   /* inline: frames that the kernel's side did not take */
+    TP_COUNT_DPDK_FROM_KERNEL_DROPPED = 46, /* inline: frames of the kernel that the port did not take */
+    TP_COUNT_DPDK_MISSED = 47,              /* frames that the port dropped for want of descriptors (imissed) */
+    TP_COUNT_DPDK_ERRORS = 48, /* frames that the port could not receive: errors, no buffer (ierrors, rx_nombuf) */
+    TP_COUNT_DPDK_HOLES = 49,  /* segments that began behind bytes nobody saw: lost before the loop, or out of order */
+    TP_COUNT_DPDK_POLLS = 50,  /* polls of the queue */
+    TP_COUNT_DPDK_POLLS_IDLE = 51,   /* of them: with nothing there */
+    TP_COUNT_DPDK_BUSY_NS = 52,      /* time spent on what polls brought */
+    TP_COUNT_DPDK_RESIDENCE_NS = 53, /* P99 over the last second of a burst's time in the loop; not a total */
+    TP_COUNT_DPDK_BOUND_NS = 54,     /* P99 over the last second of what a stamp may be off by; not a total */
+    TP_COUNT_DPDK_UNSTAMPED = 55,    /* frames without the hardware stamp that was asked for; stamped by the poll */
     TP_COUNTERS = 64,
 };
 

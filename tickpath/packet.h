@@ -267,13 +267,8 @@ static inline enum tp_checksum tp_packet_ip_checksum(const uint8_t *bytes, const
     return tp_packet_judge(tp_packet_sum(0, bytes + packet->ip_offset, (uint32_t)(bytes[packet->ip_offset] & 15) * 4));
 }
 
-/* Verify the TCP checksum. `bytes` is what *packet was parsed from. UNKNOWN unless the whole segment was captured, for
- * one that is BIG or still ROUTED. Not to be asked of frames whose checksum is yet to be filled in (sent by this host
- * with offload) or was not redone (merged by it): the capture says which those are, the frame does not. */
-static inline enum tp_checksum tp_packet_tcp_checksum(const uint8_t *bytes, const struct tp_packet *packet) {
-    if (packet->cut || packet->big || packet->routed)
-        return TP_CHECKSUM_UNKNOWN;
-    uint32_t length = packet->payload_offset - packet->tcp_offset + packet->payload_length;
+/* Sum of the pseudo header. */
+static inline uint64_t tp_packet_pseudo_sum(const struct tp_packet *packet, uint32_t length) {
     const uint8_t rest[8] = {(uint8_t)(length >> 24),
                              (uint8_t)(length >> 16),
                              (uint8_t)(length >> 8),
@@ -285,8 +280,31 @@ static inline enum tp_checksum tp_packet_tcp_checksum(const uint8_t *bytes, cons
     uint32_t skipped = packet->version == 4 ? 12 : 0; /* of a mapped IPv4 address only the last four bytes count */
     uint64_t sum = tp_packet_sum(0, packet->source + skipped, 16 - skipped);
     sum = tp_packet_sum(sum, packet->destination + skipped, 16 - skipped);
-    sum = tp_packet_sum(sum, rest, sizeof rest);
+    return tp_packet_sum(sum, rest, sizeof rest);
+}
+
+/* Verify the TCP checksum. `bytes` is what *packet was parsed from. UNKNOWN unless the whole segment was captured, for
+ * one that is BIG or still ROUTED. Not to be asked of frames whose checksum is yet to be filled in (sent by this host
+ * with offload) or was not redone (merged by it): the capture says which those are, the frame does not. */
+static inline enum tp_checksum tp_packet_tcp_checksum(const uint8_t *bytes, const struct tp_packet *packet) {
+    if (packet->cut || packet->big || packet->routed)
+        return TP_CHECKSUM_UNKNOWN;
+    uint32_t length = packet->payload_offset - packet->tcp_offset + packet->payload_length;
+    uint64_t sum = tp_packet_pseudo_sum(packet, length);
     return tp_packet_judge(tp_packet_sum(sum, bytes + packet->tcp_offset, length));
+}
+
+/* Whether the checksum field holds what a host leaves there for its card to complete (Linux: CHECKSUM_PARTIAL): the sum
+ * of the pseudo header. Such a frame never left its host, and its field says nothing of its bytes. Asked where the
+ * checksum is BAD; one bad frame in 65,536 looks like it. */
+static inline bool tp_packet_tcp_unfilled(const uint8_t *bytes, const struct tp_packet *packet) {
+    uint32_t length = packet->payload_offset - packet->tcp_offset + packet->payload_length;
+    uint64_t sum = tp_packet_pseudo_sum(packet, length);
+    uint16_t field;
+    while (sum > UINT16_MAX)
+        sum = (sum & UINT16_MAX) + (sum >> 16);
+    memcpy(&field, bytes + packet->tcp_offset + 16, sizeof field);
+    return field == sum;
 }
 
 #endif

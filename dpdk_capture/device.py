@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which port is meant, and whether DPDK can have it: asked of sysfs and proc before DPDK is. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tickpath.dpdk_capture.config import AUTO
+from tickpath.errors import ConfigError, NotHereError, TickpathError
+
+_PCI = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", re.IGNORECASE)
+_VIRTUAL = re.compile(r"[a-z][a-z0-9_]*")
+# Drivers of the kernel that hand a whole device to a process.
+_HANDING = ("vfio-pci", "igb_uio", "uio_pci_generic")
+# Those that stay and share it: DPDK works through them.
+_BIFURCATED = ("mlx4_core", "mlx5_core", "mana", "nfp")
+_NETWORK_CLASS = "0x02"
+
+
+class DeviceError(TickpathError):
+    """The port cannot be had; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A port as DPDK knows it: its name, what EAL is given for it, and whether it is on the PCI bus."""
+
+    name: str
+    arguments: str
+    pci: bool
+
+
+def parse(text: str) -> Device:
+    """What the operator wrote; ConfigError when it is neither a PCI address nor a virtual device."""
+    name, comma, rest = text.partition(",")
+    if match := _PCI.fullmatch(name):
+        address = f"{match[1] or '0000'}:{match[2]}".lower()
+        return Device(address, address + comma + rest, True)
+    if _VIRTUAL.fullmatch(name):
+        return Device(name, text, False)
+    raise ConfigError(
+        f"device {text!r} is neither a PCI address (0000:01:00.0) nor a virtual device (net_af_packet0,iface=eth0)"
+    )
+
+
+def chosen(text: str, root: Path = Path("/")) -> Device:
+    """The device that is meant, ready for DPDK as far as the kernel can tell.
+
+    Raises ConfigError; NotHereError: `auto`, and no NIC is bound for DPDK; DeviceError with the remedy.
+    """
+    if text == AUTO:
+        bound = bound_devices(root)
+        if not bound:
+            raise NotHereError(
+                "no NIC here is bound for DPDK; name one with --device, or let `tickpath probe wire` capture"
+            )
+        if len(bound) > 1:
+            raise ConfigError(f"several NICs are bound for DPDK ({', '.join(bound)}): name one with --device")
+        text = bound[0]
+    device = parse(text)
+    if device.pci:
+        _check(device.name, root)
+    return device
+
+
+def bound_devices(root: Path = Path("/")) -> list[str]:
+    """PCI addresses of the NICs that DPDK has been given."""
+    found = []
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        if _read(device / "class").startswith(_NETWORK_CLASS) and _driver(device) in _HANDING:
+            found.append(device.name)
+    return found
+
+
+def owners(address: str, root: Path = Path("/")) -> list[int]:
+    """Processes, other than this one, that hold the device's file of VFIO or UIO; those of others only as root."""
+    device = root / "sys/bus/pci/devices" / address
+    files = {f"/dev/{entry.name}" for entry in (device / "uio").glob("uio*")}
+    group = _link(device / "iommu_group")
+    if group:
+        files |= {f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"}
+    holding = []
+    for process in (root / "proc").glob("[0-9]*"):
+        pid = int(process.name)
+        if pid != os.getpid() and any(_target(entry) in files for entry in _entries(process / "fd")):
+            holding.append(pid)
+    return sorted(holding)
+
+
+def _check(address: str, root: Path) -> None:
+    device = root / "sys/bus/pci/devices" / address
+    if not os.access(device, os.F_OK):
+        raise DeviceError(f"there is no PCI device {address}; `dpdk-devbind.py --status-dev net` lists the NICs")
+    if not _read(device / "class").startswith(_NETWORK_CLASS):
+        raise DeviceError(f"PCI device {address} is no NIC (class {_read(device / 'class')})")
+    driver = _driver(device)
+    bind = f"dpdk-devbind.py --bind=vfio-pci {address}"
+    if not driver:
+        raise DeviceError(f"{address} is bound to no driver; run: modprobe vfio-pci && {bind}")
+    if driver in _BIFURCATED:
+        return
+    if driver not in _HANDING:
+        interfaces = [entry.name for entry in _entries(device / "net")]
+        has = f", where it is interface {', '.join(interfaces)}" if interfaces else ""
+        raise DeviceError(
+            f"{address} belongs to the kernel's driver {driver}{has}: DPDK cannot take it; `tickpath probe wire` "
+            f"captures there as it is, or run (the interface goes away): {bind}"
+        )
+    if driver == "vfio-pci" and not _entries(root / "sys/kernel/iommu_groups") and not _without_iommu(root):
+        raise DeviceError(
+            f"{address} is bound to vfio-pci and this host has no IOMMU: boot with intel_iommu=on iommu=pt (AMD: "
+            "amd_iommu=on), or, unsafe, run: echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+        )
+    if holders := owners(address, root):
+        names = ", ".join(f"{pid} ({_read(root / 'proc' / str(pid) / 'comm') or '?'})" for pid in holders)
+        raise DeviceError(f"{address} is in use by process {names}: a port has one owner; stop it first")
+
+
+def _without_iommu(root: Path) -> bool:
+    return _read(root / "sys/module/vfio/parameters/enable_unsafe_noiommu_mode") in ("Y", "1")
+
+
+def _driver(device: Path) -> str:
+    return _link(device / "driver")
+
+
+def _link(path: Path) -> str:
+    return Path(_target(path)).name
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

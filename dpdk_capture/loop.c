@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is measured must not wait for what measures: nothing here allocates, locks, or calls the kernel, but for a clock
+ * and the few things that are done ten times a second.
+ */
+#include "dpdk_capture/loop.h"
+
+#include <errno.h>
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_prefetch.h>
+#include <unistd.h>
+
+#include "tickpath/packet.h"
+
+#define HOUSE_PER_S 10
+#define FIRST_READINGS 3
+#define FIRST_PAUSE_US 10000
+#define SECOND_NS INT64_C(1000000000)
+#define PREFETCH 4u
+
+static void read_clock(struct tp_dpdk_loop *loop) {
+    struct tp_event event;
+    if (loop->first && tp_dpdk_stamps_read(loop->stamps, &event) == 0)
+        tp_ring_write(loop->ring, &event);
+}
+
+void tp_dpdk_loop_prepare(struct tp_dpdk_loop *loop) {
+    loop->ns_per_tsc = 1e9 / (double)loop->stamps->tsc_hz;
+    loop->second_ns = tp_monotonic_ns();
+    tp_histogram_reset(&loop->residence);
+    tp_histogram_reset(&loop->bounds);
+    for (int i = 0; i < FIRST_READINGS; i++) {
+        read_clock(loop);
+        usleep(FIRST_PAUSE_US);
+    }
+    read_clock(loop);
+}
+
+static void count(struct tp_dpdk_loop *loop, enum tp_counter counter, uint64_t *value) {
+    if (*value)
+        tp_ring_count(loop->ring, counter, *value);
+    *value = 0;
+}
+
+static void count_risen(struct tp_dpdk_loop *loop, enum tp_counter counter, uint64_t now, uint64_t *told) {
+    if (now > *told)
+        tp_ring_count(loop->ring, counter, now - *told);
+    *told = now;
+}
+
+/* Shown as it is now, not added up; what a predecessor left goes with it. */
+static void show(struct tp_dpdk_loop *loop, enum tp_counter counter, struct tp_histogram *histogram) {
+    int64_t p99_ns = 0;
+    tp_histogram_quantile_ns(histogram, 0.99, &p99_ns);
+    atomic_store_explicit(&loop->ring->header->counters[counter], (uint64_t)p99_ns, memory_order_relaxed);
+    tp_histogram_reset(histogram);
+}
+
+static void publish_totals(struct tp_dpdk_loop *loop) {
+    struct tp_dpdk_tally *t = &loop->tally;
+    uint64_t busy_ns = (uint64_t)((double)t->busy_tsc * loop->ns_per_tsc);
+    uint64_t passed = t->published + t->malformed + t->fragments;
+    t->busy_tsc = 0;
+    count(loop, TP_COUNT_DPDK_BUSY_NS, &busy_ns);
+    count(loop, TP_COUNT_FRAMES, &passed);
+    count(loop, TP_COUNT_FRAMES_MALFORMED, &t->malformed);
+    count(loop, TP_COUNT_FRAMES_FRAGMENT, &t->fragments);
+    count(loop, TP_COUNT_DPDK_RECEIVED, &t->received);
+    count(loop, TP_COUNT_DPDK_PUBLISHED, &t->published);
+    count(loop, TP_COUNT_DPDK_OTHER, &t->other);
+    count(loop, TP_COUNT_DPDK_UNSTAMPED, &t->unstamped);
+    count(loop, TP_COUNT_DPDK_POLLS, &t->polls);
+    count(loop, TP_COUNT_DPDK_POLLS_IDLE, &t->idle);
+    count(loop, TP_COUNT_DPDK_TO_KERNEL, &t->to_kernel);
+    count(loop, TP_COUNT_DPDK_FROM_KERNEL, &t->from_kernel);
+    count(loop, TP_COUNT_DPDK_TO_KERNEL_DROPPED, &t->to_kernel_dropped);
+    count(loop, TP_COUNT_DPDK_FROM_KERNEL_DROPPED, &t->from_kernel_dropped);
+    count_risen(loop, TP_COUNT_DPDK_HOLES, loop->flows.holes, &loop->holes_told);
+    if (loop->first) {
+        count_risen(loop, TP_COUNT_DPDK_MISSED, atomic_load_explicit(&loop->losses->missed, memory_order_relaxed),
+                    &loop->missed_told);
+        count_risen(loop, TP_COUNT_DPDK_ERRORS, atomic_load_explicit(&loop->losses->errors, memory_order_relaxed),
+                    &loop->errors_told);
+    }
+}
+
+static int keep_house(struct tp_dpdk_loop *loop, uint64_t now_tsc) {
+    int64_t now_ns = tp_monotonic_ns();
+    loop->due_tsc = now_tsc + loop->stamps->tsc_hz / HOUSE_PER_S;
+    read_clock(loop);
+    publish_totals(loop);
+    if (now_ns - loop->second_ns >= SECOND_NS) {
+        loop->second_ns = now_ns;
+        show(loop, TP_COUNT_DPDK_RESIDENCE_NS, &loop->residence);
+        show(loop, TP_COUNT_DPDK_BOUND_NS, &loop->bounds);
+        tp_wire_flows_expire(&loop->flows, now_ns);
+    }
+    return tp_ring_writer_truncated(loop->ring) ? -ESTALE : 0;
+}
+
+/* What the port has verified is believed; what it leaves to the host is verified here where it is in one buffer. */
+static bool spoiled(const struct rte_mbuf *frame, const uint8_t *bytes, const struct tp_packet *packet) {
+    switch (frame->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
+    case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
+    case RTE_MBUF_F_RX_L4_CKSUM_NONE: /* data is good, the field was never filled in */
+        return false;
+    case RTE_MBUF_F_RX_L4_CKSUM_BAD:
+        return true;
+    default:
+        return tp_packet_tcp_checksum(bytes, packet) == TP_CHECKSUM_BAD && !tp_packet_tcp_unfilled(bytes, packet);
+    }
+}
+
+/* What a whole burst shares: `event` is a SEGMENT stamped by the poll. */
+struct burst {
+    struct tp_event event;
+    int64_t seen_ns;
+};
+
+static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst) {
+    const uint8_t *bytes = rte_pktmbuf_mtod(frame, const uint8_t *);
+    struct tp_packet packet;
+    int error = tp_packet_parse_ethernet(bytes, frame->data_len, frame->pkt_len, &packet);
+    if (error) {
+        if (error == TP_PACKET_NOT_TCP || error == TP_PACKET_NOT_IP)
+            loop->tally.other++;
+        else if (error == TP_PACKET_FRAGMENT)
+            loop->tally.fragments++;
+        else
+            loop->tally.malformed++;
+        return;
+    }
+    struct tp_wire_sighting sighting = {
+        .seq = packet.seq, .length = packet.payload_length, .tcp_flags = packet.tcp_flags, .at_ns = burst->seen_ns};
+    memcpy(sighting.tuple.remote, packet.source, 16);
+    memcpy(sighting.tuple.local, packet.destination, 16);
+    sighting.tuple.remote_port = packet.source_port;
+    sighting.tuple.local_port = packet.destination_port;
+    if (!tp_wire_selected(loop->selectors, loop->selector_count, &sighting.tuple)) {
+        loop->tally.other++;
+        return;
+    }
+    struct tp_event event = burst->event;
+    if (loop->stamps->driver && !tp_dpdk_stamp(loop->stamps, frame, &event))
+        loop->tally.unstamped++;
+    event.segment.frame = loop->frames++;
+    event.segment.seq = packet.seq;
+    event.segment.ack = packet.ack;
+    event.segment.length = packet.payload_length;
+    event.segment.tcp_flags = packet.tcp_flags;
+    if (packet.payload_offset > frame->data_len)
+        event.flags |= TP_SEGMENT_CUT;
+    if (spoiled(frame, bytes, &packet)) {
+        event.flags |= TP_SEGMENT_BAD_CSUM;
+        event.row = tp_wire_flows_row(&loop->flows, &sighting.tuple);
+    } else {
+        event.row = tp_wire_flows_see(&loop->flows, &sighting);
+    }
+    tp_ring_write(loop->ring, &event);
+    loop->tally.published++;
+}
+
+static void take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of, uint64_t stamp_tsc) {
+    int64_t bound_ns = (int64_t)((double)(stamp_tsc - loop->emptied_tsc) * loop->ns_per_tsc) + 1;
+    struct burst burst = {
+        .event = {.kind = TP_KIND_SEGMENT, .clock = TP_CLOCK_TSC, .source = TP_SOURCE_POLL, .row = TP_ROW_NONE},
+        .seen_ns = tp_monotonic_ns(),
+    };
+    burst.event.time_ns = (int64_t)stamp_tsc;
+    burst.event.segment.seen_ns = (uint64_t)burst.seen_ns;
+    burst.event.segment.ifindex = loop->port->device;
+    burst.event.segment.bound_ns = bound_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)bound_ns;
+    burst.event.segment.segments = 1;
+    tp_histogram_observe(&loop->bounds, bound_ns);
+    loop->tally.received += count_of;
+    for (unsigned i = 0; i < count_of && i < PREFETCH; i++)
+        rte_prefetch0(rte_pktmbuf_mtod(frames[i], void *));
+    for (unsigned i = 0; i < count_of; i++) {
+        if (i + PREFETCH < count_of)
+            rte_prefetch0(rte_pktmbuf_mtod(frames[i + PREFETCH], void *));
+        take(loop, frames[i], &burst);
+    }
+}
+
+/* Everything is published by now. */
+static void hand_on(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of) {
+    (void)loop;
+    rte_pktmbuf_free_bulk(frames, count_of);
+}
+
+int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
+    struct rte_mbuf *frames[TP_DPDK_BURST_MAX];
+    int error = 0;
+    loop->emptied_tsc = rte_rdtsc();
+    while (!error && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+        uint64_t began_tsc = rte_rdtsc();
+        if (began_tsc >= loop->due_tsc) {
+            error = keep_house(loop, began_tsc);
+            began_tsc = rte_rdtsc();
+        }
+        uint16_t got = rte_eth_rx_burst(loop->port->id, loop->queue, frames, loop->burst);
+        loop->tally.polls++;
+        if (got == 0) {
+            loop->emptied_tsc = began_tsc;
+            loop->tally.idle++;
+            if (loop->idle_sleep_us)
+                usleep(loop->idle_sleep_us);
+            continue;
+        }
+        uint64_t stamp_tsc = rte_rdtsc();
+        take_burst(loop, frames, got, stamp_tsc);
+        hand_on(loop, frames, got);
+        if (got < loop->burst)
+            loop->emptied_tsc = began_tsc;
+        uint64_t done_tsc = rte_rdtsc();
+        loop->tally.busy_tsc += done_tsc - began_tsc;
+        tp_histogram_observe(&loop->residence, (int64_t)((double)(done_tsc - stamp_tsc) * loop->ns_per_tsc));
+    }
+    publish_totals(loop);
+    return error;
+}

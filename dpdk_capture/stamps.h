@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The stamp of a received frame: the port's own where the table of drivers knows its clock, else one reading of the TSC
+ * per burst.
+ *
+ * A record carries the raw stamp; so that a reader can convert it, the first loop of a port publishes readings of the
+ * clock behind it. A counter of fewer than 64 bits is unwrapped against the last reading, which all loops of the port
+ * share.
+ */
+#ifndef TICKPATH_DPDK_STAMPS_H
+#define TICKPATH_DPDK_STAMPS_H
+
+#include <rte_mbuf.h>
+#include <rte_mbuf_dyn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "dpdk_capture/port.h"
+#include "tickpath/event.h"
+#include "tickpath/fit.h"
+
+struct tp_dpdk_stamps {
+    const struct tp_dpdk_driver *driver; /* NULL: no stamp of the port's is used */
+    uint16_t port;
+    uint32_t device;
+    int offset;
+    uint64_t flag;
+    uint64_t tsc_hz;
+    _Atomic int64_t reference; /* the counter at its last reading, unwrapped */
+    _Atomic int64_t bound_ns;  /* of the fit at its last reading; 0: no fit yet */
+    struct tp_fit fit;         /* of who reads */
+    bool read_before;
+};
+
+/* Uses the port's own stamps where they can be: they are there, their clock is known and can be read. 0, or negative
+ * with one line in `why` where they are asked for and the TSC will serve instead: -ENOTSUP, -errno of the driver. */
+int tp_dpdk_stamps_open(struct tp_dpdk_stamps *, const struct tp_dpdk_port *, char *why, size_t why_bytes);
+
+/* Reads the clock that stamps come from, shortest of a few brackets, into a whole CLOCK record. One thread: the port's
+ * first loop. -EAGAIN: there is nothing to publish, the clock is the host's own. -errno of the driver. */
+int tp_dpdk_stamps_read(struct tp_dpdk_stamps *, struct tp_event *out);
+
+static inline int64_t tp_dpdk_unwrap(const struct tp_dpdk_stamps *stamps, uint64_t raw) {
+    unsigned bits = stamps->driver->bits;
+    if (bits >= 64)
+        return (int64_t)raw;
+    int64_t reference = atomic_load_explicit(&stamps->reference, memory_order_relaxed);
+    uint64_t ahead = (raw - (uint64_t)reference) << (64 - bits);
+    return reference + ((int64_t)ahead >> (64 - bits));
+}
+
+/* Puts the port's own stamp of a frame into its record. false: the frame has none. */
+static inline bool tp_dpdk_stamp(const struct tp_dpdk_stamps *stamps, const struct rte_mbuf *frame,
+                                 struct tp_event *event) {
+    const struct tp_dpdk_driver *driver = stamps->driver;
+    if (!(frame->ol_flags & stamps->flag))
+        return false;
+    uint64_t raw = *RTE_MBUF_DYNFIELD(frame, stamps->offset, const rte_mbuf_timestamp_t *);
+    event->source = driver->source;
+    if (driver->reading == TP_DPDK_READ_HOST) {
+        event->clock = TP_CLOCK_REALTIME;
+        event->time_ns = (int64_t)(raw * driver->tick_ns);
+        event->segment.bound_ns = driver->tick_ns;
+        return true;
+    }
+    event->clock = TP_CLOCK_NIC;
+    event->time_ns = tp_dpdk_unwrap(stamps, raw);
+    int64_t bound_ns = atomic_load_explicit(&stamps->bound_ns, memory_order_relaxed);
+    event->segment.bound_ns = bound_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)bound_ns;
+    return true;
+}
+
+#endif
