@@ -29,6 +29,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_KIND_CLOCK
         TP_KIND_CONNECT
         TP_KIND_PASSED
+        TP_KIND_PING
 
     enum tp_clock:
         TP_CLOCK_NONE
@@ -145,6 +146,10 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_DPDK_RESIDENCE_NS
         TP_COUNT_DPDK_BOUND_NS
         TP_COUNT_DPDK_UNSTAMPED
+        TP_COUNT_PING_STRAY
+        TP_COUNT_PING_MALFORMED
+        TP_COUNT_PING_SKIPPED
+        TP_COUNT_PING_UNPAIRED
 
     struct tp_message:
         int64_t exchange_ns
@@ -219,6 +224,48 @@ cdef extern from "tickpath/event.h" nogil:
         int32_t tai_offset_s
         uint32_t device
 
+    enum tp_ping_result:
+        TP_PING_SENT
+        TP_PING_REPLY
+        TP_PING_LOST
+        TP_PING_LATE
+        TP_PING_DUPLICATE
+        TP_PING_ERROR
+        TP_PING_RESULTS
+
+    enum tp_ping_source:
+        TP_PING_SOURCE_NONE
+        TP_PING_SOURCE_HW
+        TP_PING_SOURCE_SW
+        TP_PING_SOURCE_SOCK
+        TP_PING_SOURCE_TCP_INFO
+        TP_PING_SOURCE_APP
+        TP_PING_SOURCES
+
+    enum tp_ping_proto:
+        TP_PING_PROTO_ICMP
+        TP_PING_PROTO_UDP
+        TP_PING_PROTO_TCP
+        TP_PING_PROTOS
+
+    enum tp_ping_flag:
+        TP_PING_NO_STAMP
+        TP_PING_DISBELIEVED
+
+    struct tp_ping:
+        uint64_t ordinal
+        int64_t rtt_ns
+        int64_t app_ns
+        uint8_t offender[16]
+        uint32_t behind_ns
+        uint32_t length
+        uint8_t result
+        uint8_t proto
+        uint8_t hops
+        uint8_t icmp_type
+        uint8_t icmp_code
+        uint16_t error
+
     struct tp_event:
         uint64_t seq
         uint8_t kind
@@ -235,6 +282,7 @@ cdef extern from "tickpath/event.h" nogil:
         tp_connection connection
         tp_connect connect
         tp_clock_reading reading
+        tp_ping ping
         uint64_t words[5]
 
     struct tp_row:

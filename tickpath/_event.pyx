@@ -21,6 +21,7 @@ cdef dict _layouts():
     cdef tp_connection *c = &event.connection
     cdef tp_connect *o = &event.connect
     cdef tp_clock_reading *k = &event.reading
+    cdef tp_ping *p = &event.ping
     return {
         "message": {
             "exchange_ns": _at(m, &m.exchange_ns, sizeof(m.exchange_ns), "i"),
@@ -87,6 +88,20 @@ cdef dict _layouts():
             "tai_offset_s": _at(k, &k.tai_offset_s, sizeof(k.tai_offset_s), "i"),
             "device": _at(k, &k.device, sizeof(k.device), "u"),
         },
+        "ping": {
+            "ordinal": _at(p, &p.ordinal, sizeof(p.ordinal), "u"),
+            "rtt_ns": _at(p, &p.rtt_ns, sizeof(p.rtt_ns), "i"),
+            "app_ns": _at(p, &p.app_ns, sizeof(p.app_ns), "i"),
+            "offender": _at(p, &p.offender, sizeof(p.offender), "V"),
+            "behind_ns": _at(p, &p.behind_ns, sizeof(p.behind_ns), "u"),
+            "length": _at(p, &p.length, sizeof(p.length), "u"),
+            "result": _at(p, &p.result, sizeof(p.result), "u"),
+            "proto": _at(p, &p.proto, sizeof(p.proto), "u"),
+            "hops": _at(p, &p.hops, sizeof(p.hops), "u"),
+            "icmp_type": _at(p, &p.icmp_type, sizeof(p.icmp_type), "u"),
+            "icmp_code": _at(p, &p.icmp_code, sizeof(p.icmp_code), "u"),
+            "error": _at(p, &p.error, sizeof(p.error), "u"),
+        },
     }
 
 
@@ -134,7 +149,7 @@ KIND = {
     "READ": TP_KIND_READ, "MESSAGE": TP_KIND_MESSAGE, "MESSAGE_WIDE": TP_KIND_MESSAGE_WIDE,
     "SEGMENT": TP_KIND_SEGMENT, "READABLE": TP_KIND_READABLE, "COPIED": TP_KIND_COPIED, "CLOCK": TP_KIND_CLOCK,
     "CONNECT": TP_KIND_CONNECT,
-    "PASSED": TP_KIND_PASSED,
+    "PASSED": TP_KIND_PASSED, "PING": TP_KIND_PING,
 }
 CLOCK = {
     "NONE": TP_CLOCK_NONE, "MONOTONIC": TP_CLOCK_MONOTONIC, "REALTIME": TP_CLOCK_REALTIME, "TAI": TP_CLOCK_TAI,
@@ -158,6 +173,16 @@ CONNECT_RESULT = {
     "OPENED": TP_CONNECT_OPENED, "REFUSED": TP_CONNECT_REFUSED, "TIMED_OUT": TP_CONNECT_TIMED_OUT,
     "UNREACHABLE": TP_CONNECT_UNREACHABLE, "ABORTED": TP_CONNECT_ABORTED, "OTHER": TP_CONNECT_OTHER,
 }
+PING_RESULT = {
+    "SENT": TP_PING_SENT, "REPLY": TP_PING_REPLY, "LOST": TP_PING_LOST, "LATE": TP_PING_LATE,
+    "DUPLICATE": TP_PING_DUPLICATE, "ERROR": TP_PING_ERROR,
+}
+PING_SOURCE = {
+    "NONE": TP_PING_SOURCE_NONE, "HW": TP_PING_SOURCE_HW, "SW": TP_PING_SOURCE_SW, "SOCK": TP_PING_SOURCE_SOCK,
+    "TCP_INFO": TP_PING_SOURCE_TCP_INFO, "APP": TP_PING_SOURCE_APP,
+}
+PING_PROTO = {"ICMP": TP_PING_PROTO_ICMP, "UDP": TP_PING_PROTO_UDP, "TCP": TP_PING_PROTO_TCP}
+PING_FLAG = {"NO_STAMP": TP_PING_NO_STAMP, "DISBELIEVED": TP_PING_DISBELIEVED}
 CLOCK_FLAG = {"SYNCHRONISED": TP_CLOCK_SYNCHRONISED, "STEPPED": TP_CLOCK_STEPPED}
 ROW_STATE = {"FREE": TP_ROW_FREE, "OPEN": TP_ROW_OPEN, "CLOSED": TP_ROW_CLOSED}
 TRANSPORT = {
@@ -197,4 +222,6 @@ COUNTER = {
     "DPDK_RESIDENCE_NS": TP_COUNT_DPDK_RESIDENCE_NS,
     "DPDK_BOUND_NS": TP_COUNT_DPDK_BOUND_NS,
     "DPDK_UNSTAMPED": TP_COUNT_DPDK_UNSTAMPED,
+    "PING_STRAY": TP_COUNT_PING_STRAY, "PING_MALFORMED": TP_COUNT_PING_MALFORMED,
+    "PING_SKIPPED": TP_COUNT_PING_SKIPPED, "PING_UNPAIRED": TP_COUNT_PING_UNPAIRED,
 }

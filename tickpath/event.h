@@ -35,6 +35,7 @@ enum tp_kind {
     TP_KIND_CLOCK = 11,   /* one bracketed reading of `clock`; body tp_clock_reading */
     TP_KIND_CONNECT = 12, /* what an attempt to connect came to; body tp_connect */
     TP_KIND_PASSED = 13,  /* kernel: no record of anything that was over before time_ns will follow; body unused */
+    TP_KIND_PING = 14,    /* a ping was sent, or what became of it; body tp_ping */
 };
 
 enum tp_clock {
@@ -180,6 +181,61 @@ struct tp_connect {
     uint64_t reserved;
 }; /* time_ns: it came to that, monotonic */
 
+/* What became of a ping: `result` of PING. Each one that was SENT comes to exactly one of REPLY, LOST and ERROR. */
+enum tp_ping_result {
+    TP_PING_SENT = 0,
+    TP_PING_REPLY = 1,     /* answered in time */
+    TP_PING_LOST = 2,      /* not answered in time */
+    TP_PING_LATE = 3,      /* answered after all: it was LOST before */
+    TP_PING_DUPLICATE = 4, /* answered once more */
+    TP_PING_ERROR = 5,     /* refused, unreachable, or could not be sent: `error`; `rtt_ns` is 0 */
+    TP_PING_RESULTS,
+};
+
+/* What an RTT was taken with, both ends of it by one clock: `source` of PING. Ordered best first. */
+enum tp_ping_source {
+    TP_PING_SOURCE_NONE = 0,
+    TP_PING_SOURCE_HW = 1,       /* sent and received: the NIC */
+    TP_PING_SOURCE_SW = 2,       /* sent and received: the kernel, at the driver */
+    TP_PING_SOURCE_SOCK = 3,     /* sent: the application, before the call; received: the kernel, at the driver */
+    TP_PING_SOURCE_TCP_INFO = 4, /* TCP's own of SYN and SYN-ACK, in whole microseconds */
+    TP_PING_SOURCE_APP = 5,      /* sent: before the call; received: after the call that gave it to the application */
+    TP_PING_SOURCES,
+};
+
+enum tp_ping_proto {
+    TP_PING_PROTO_ICMP = 1,
+    TP_PING_PROTO_UDP = 2,
+    TP_PING_PROTO_TCP = 3,
+    TP_PING_PROTOS,
+};
+
+enum tp_ping_flag {
+    TP_PING_NO_STAMP = 0x01,   /* the kernel was asked for stamps of both ends and did not give them */
+    TP_PING_DISBELIEVED = 0x02 /* stamps came that cannot be: below 0, or beyond what the application saw */
+};
+
+/* Its row has the target's address, its name as `stream`, and the protocol's as `venue`. */
+struct tp_ping {
+    uint64_t ordinal; /* nth sent to the target, from 0 */
+    union {
+        struct {
+            int64_t rtt_ns;
+            int64_t app_ns; /* the same by the application's clock: never less but by what the clocks differ */
+        };
+        uint8_t offender[16]; /* ERROR: who said so, as a row's addresses; zeros: this host, or not known */
+    };
+    uint32_t behind_ns; /* sent so much later than planned, saturated */
+    uint32_t length;    /* of the reply: ICMP header and data, or UDP payload */
+    uint8_t result;     /* enum tp_ping_result */
+    uint8_t proto;      /* enum tp_ping_proto */
+    uint8_t hops;       /* TTL or hop limit that the reply had left; 0: not known */
+    uint8_t icmp_type;  /* ERROR: of the message that said so; 0 and 0: none did */
+    uint8_t icmp_code;
+    uint8_t reserved;
+    uint16_t error; /* ERROR: the errno */
+}; /* time_ns: monotonic; SENT: before the call, else when the application knew */
+
 struct tp_clock_reading {
     int64_t before_ns;    /* monotonic, before the reading */
     int64_t after_ns;     /* monotonic, after it: the reading belongs to some moment between */
@@ -206,6 +262,7 @@ struct tp_event {
         struct tp_connection connection;
         struct tp_connect connect;
         struct tp_clock_reading reading;
+        struct tp_ping ping;
         uint64_t words[5];
     };
 };
@@ -316,6 +373,11 @@ enum tp_counter {
     TP_COUNT_DPDK_RESIDENCE_NS = 53, /* P99 over the last second of a burst's time in the loop; not a total */
     TP_COUNT_DPDK_BOUND_NS = 54,     /* P99 over the last second of what a stamp may be off by; not a total */
     TP_COUNT_DPDK_UNSTAMPED = 55,    /* frames without the hardware stamp that was asked for; stamped by the poll */
+
+    TP_COUNT_PING_STRAY = 56,     /* ping: replies to nothing that is remembered */
+    TP_COUNT_PING_MALFORMED = 57, /* ping: replies cut short, damaged, or not what was sent */
+    TP_COUNT_PING_SKIPPED = 58,   /* ping: planned and not sent, having fallen too far behind */
+    TP_COUNT_PING_UNPAIRED = 59,  /* ping: stamps of sending that belong to nothing that is remembered */
     TP_COUNTERS = 64,
 };
 
@@ -330,6 +392,7 @@ static_assert(sizeof(struct tp_interval) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_connection) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_connect) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_clock_reading) == 40, "a body is 40 bytes");
+static_assert(sizeof(struct tp_ping) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_row) == TP_ROW_BYTES, "a row is 256 bytes");
 #endif
 

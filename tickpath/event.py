@@ -64,6 +64,7 @@ class Kind(IntEnum):
     CLOCK = _event.KIND["CLOCK"]
     CONNECT = _event.KIND["CONNECT"]
     PASSED = _event.KIND["PASSED"]
+    PING = _event.KIND["PING"]
 
 
 class Clock(IntEnum):
@@ -141,6 +142,43 @@ class ConnectResult(IntEnum):
     UNREACHABLE = _event.CONNECT_RESULT["UNREACHABLE"]
     ABORTED = _event.CONNECT_RESULT["ABORTED"]
     OTHER = _event.CONNECT_RESULT["OTHER"]
+
+
+class PingResult(IntEnum):
+    """What became of a ping: `result` of a PING."""
+
+    SENT = _event.PING_RESULT["SENT"]
+    REPLY = _event.PING_RESULT["REPLY"]
+    LOST = _event.PING_RESULT["LOST"]
+    LATE = _event.PING_RESULT["LATE"]
+    DUPLICATE = _event.PING_RESULT["DUPLICATE"]
+    ERROR = _event.PING_RESULT["ERROR"]
+
+
+class PingSource(IntEnum):
+    """What an RTT was taken with, best first: `source` of a PING."""
+
+    NONE = _event.PING_SOURCE["NONE"]
+    HW = _event.PING_SOURCE["HW"]
+    SW = _event.PING_SOURCE["SW"]
+    SOCK = _event.PING_SOURCE["SOCK"]
+    TCP_INFO = _event.PING_SOURCE["TCP_INFO"]
+    APP = _event.PING_SOURCE["APP"]
+
+
+class PingProto(IntEnum):
+    """How it was asked: `proto` of a PING."""
+
+    ICMP = _event.PING_PROTO["ICMP"]
+    UDP = _event.PING_PROTO["UDP"]
+    TCP = _event.PING_PROTO["TCP"]
+
+
+class PingFlag(IntFlag):
+    """`flags` of a PING."""
+
+    NO_STAMP = _event.PING_FLAG["NO_STAMP"]
+    DISBELIEVED = _event.PING_FLAG["DISBELIEVED"]
 
 
 class ClockFlag(IntFlag):
@@ -226,3 +264,7 @@ class Counter(IntEnum):
     DPDK_RESIDENCE_NS = _event.COUNTER["DPDK_RESIDENCE_NS"]
     DPDK_BOUND_NS = _event.COUNTER["DPDK_BOUND_NS"]
     DPDK_UNSTAMPED = _event.COUNTER["DPDK_UNSTAMPED"]
+    PING_STRAY = _event.COUNTER["PING_STRAY"]
+    PING_MALFORMED = _event.COUNTER["PING_MALFORMED"]
+    PING_SKIPPED = _event.COUNTER["PING_SKIPPED"]
+    PING_UNPAIRED = _event.COUNTER["PING_UNPAIRED"]

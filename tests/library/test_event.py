@@ -22,6 +22,7 @@ STRUCTS = {
     "tp_connection": ("connection", event.RECORD["connection"]),
     "tp_connect": ("connect", event.RECORD["connect"]),
     "tp_clock_reading": ("reading", event.RECORD["reading"]),
+    "tp_ping": ("ping", event.RECORD["ping"]),
     "tp_row": ("row", event.ROW),
 }
 
@@ -78,6 +79,10 @@ def test_the_enums_hold_every_number_of_the_header() -> None:
         event.ReadFlag: "TP_READ_",
         event.SegmentFlag: "TP_SEGMENT_",
         event.ConnectResult: "TP_CONNECT_",
+        event.PingResult: "TP_PING_",
+        event.PingSource: "TP_PING_SOURCE_",
+        event.PingProto: "TP_PING_PROTO_",
+        event.PingFlag: "TP_PING_",
         event.ClockFlag: "TP_CLOCK_",
         event.RowState: "TP_ROW_",
         event.Transport: "TP_TRANSPORT_",
