@@ -17,6 +17,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from boards.files import FOLDER, files
+from boards.runbooks import runbooks
 from dashboards_queries import DIALECTS, boards, panels, queries
 from exporter_samples import observation
 from tickpath.exporter.exposition.negotiation import Format
@@ -33,8 +34,8 @@ def _board(dialect: str, name: str) -> dict[str, Any]:
 
 
 def test_the_committed_files_are_what_the_source_makes() -> None:
-    made = dict(files())
-    committed = {path for dialect in DIALECTS for path in (FOLDER / dialect).iterdir()}
+    made = dict(files()) | dict(runbooks())
+    committed = {path for folder in (*DIALECTS, "runbooks") for path in (FOLDER / folder).iterdir()}
     assert committed == set(made)
     stale = [str(path.relative_to(FOLDER)) for path, text in made.items() if path.read_text() != text]
     assert not stale, f"`make dashboards` writes other text for {stale}"

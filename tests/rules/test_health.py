@@ -298,7 +298,7 @@ def test_what_is_told_names_the_host_the_page_and_the_dashboard(tmp_path_factory
             "summary": "No scrape of the exporter on 10.0.1.11:18064 (tokyo)",
             "description": "Prometheus has not reached the exporter for two minutes: the host, its network or the "
             "exporter is down. Nothing of this host is known meanwhile.",
-            "runbook_url": "https://tickpath.example/docs/runbooks/processes.md#tickpathexporterdown",
+            "runbook_url": "http://127.0.0.1:9090/consoles/processes.html#tickpathexporterdown",
             "dashboard_url": "http://127.0.0.1:3000/d/tickpath-clocks?var-region=tokyo&var-instance=10.0.1.11%3A18064",
         },
     )

@@ -137,7 +137,7 @@ def test_a_slower_hop_is_told_and_it_alone(tmp_path: Path) -> None:
                 assert 0.5 * SLOWER_NS / 1e9 < float(alerts[0]["value"]) < 1.5 * SLOWER_NS / 1e9
                 told = alerts[0]["annotations"]
                 assert "cpu got slower for btcusdt" in told["summary"]
-                assert told["runbook_url"].endswith("/docs/runbooks/latency.md#tickpathlatencyregression")
+                assert told["runbook_url"].endswith("/consoles/latency.html#tickpathlatencyregression")
                 assert told["dashboard_url"].endswith("&var-venue=binance-usdm&var-feed=btcusdt")
                 assert "<error" not in str(told)
                 feed.parse_ns = CALM_NS
