@@ -19,7 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards format clean system build wanted test-vm test-stack
+.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ lint: build ## formatting, typing, compiler warnings, import direction
 
 dashboards: build ## write the dashboards' JSON from their source, dashboards/boards
 	$(Q)PYTHONPATH=dashboards $(BIN)/python -P -m boards
+
+pictures: build ## every dashboard drawn by Grafana's panel components, from a live pipeline, in build/pictures (root, npm, chromium)
+	$(Q)$(BIN)/python -P tests/dashboards/pictures/draw.py $(ARGS)
 
 format: build ## let the formatters rewrite the tree
 	$(Q)$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(BIN)/clang-format -i

@@ -47,14 +47,14 @@ def _clocks(frame: Frame) -> Row:
     drift = panels.lines(
         About(
             title="Drift against CLOCK_MONOTONIC",
-            meaning="Seconds that a clock gains on CLOCK_MONOTONIC per second. 1e-6 is a microsecond a second. "
+            meaning="Microseconds that a clock gains on CLOCK_MONOTONIC per second (parts per million). "
             "realtime stays at 0 but for steps: both are steered alike.",
             empty=_NO_CLOCK,
-            unit="none",
-            levels=((0.0001, "yellow"), (0.001, "red")),
+            unit="ppm",
+            levels=((100, "yellow"), (1000, "red")),
             width=9,
         ),
-        Query(f"deriv(tickpath_clock_offset_seconds{_HERE}[$__rate_interval])", "{{instance}} {{clock}}"),
+        Query(f"1e6 * deriv(tickpath_clock_offset_seconds{_HERE}[$__rate_interval])", "{{instance}} {{clock}}"),
     )
     steps = panels.lines(
         About(
@@ -88,7 +88,7 @@ def _probes() -> Row:
             unit="none",
             levels=((1, "green"),),
         ),
-        Query(f"min by (instance, kind, ring) (tickpath_producer_up{_HERE})", "{{instance}} {{kind}} {{ring}}"),
+        Query(f"min by (instance, kind, ring) (tickpath_producer_up{_HERE})", "{{instance}} {{ring}}"),
     )
     modes = panels.rows(
         About(
@@ -137,7 +137,7 @@ def _losses() -> Row:
             empty=_NO_PROBE,
             unit=COUNT,
             levels=ANY,
-            width=8,
+            width=12,
         ),
         Query(over_window("tickpath_ring_lost_records_total", _HERE, "instance, ring"), "{{instance}} {{ring}} lost"),
         Query(
@@ -152,7 +152,7 @@ def _losses() -> Row:
             empty="None: every ring file is usable, and no table was ever full (tickpath_ring_unreadable).",
             unit=COUNT,
             levels=ANY,
-            width=8,
+            width=6,
         ),
         Query(f"sum by (instance, ring) (tickpath_ring_unreadable{_HERE})", "{{instance}} {{ring}} unreadable"),
         Query(over_window("tickpath_rows_exhausted_total", _HERE, "instance, ring"), "{{instance}} {{ring}} rows full"),
@@ -165,7 +165,7 @@ def _losses() -> Row:
             empty="Never counted: no kernel probe runs, or it lost nothing (tickpath_kernel_events_lost_total).",
             unit=COUNT,
             levels=ANY,
-            width=8,
+            width=6,
         ),
         Query(over_window("tickpath_kernel_events_lost_total", _HERE, "instance"), "{{instance}} lost"),
         Query(

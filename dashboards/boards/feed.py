@@ -63,12 +63,12 @@ def _heatmaps(frame: Frame) -> Row:
     hol = panels.heat(
         About(
             title="hol_wait",
-            meaning="Every message's wait for bytes before its own, which came late: loss or reordering. "
-            "0 for a message that waited for none.",
-            empty=NO_WIRE,
+            meaning="Messages' wait for bytes before their own, which came late: loss or reordering. Those that waited "
+            "for none (0) have no place on this scale.",
+            empty=f"No message waited for bytes before its own. Or: {NO_WIRE}",
             width=8,
         ),
-        of.heat(PART, _where('part="hol_wait"')),
+        of.heat_above_zero(PART, _where('part="hol_wait"')),
     )
     return Row("Distributions", [in_host, *hops, hol])
 
@@ -90,10 +90,10 @@ def _parts(frame: Frame) -> Row:
         About(
             title="Parts, P99",
             meaning="Of each part's own slowest messages: they do not add up. wake is the kernel's; app_busy and "
-            "backlog are the application's own queueing.",
+            "backlog are the application's own queueing. hol_wait, most often 0, is shown below.",
             empty=NO_KERNEL,
         ),
-        Query(of.quantile(0.99, PART, _where(), "hop, part"), "{{hop}} {{part}}"),
+        Query(of.quantile(0.99, PART, _where('part!="hol_wait"'), "hop, part"), "{{hop}} {{part}}"),
         log=True,
     )
     return Row("Parts", [average, quantile])
@@ -107,17 +107,18 @@ def _tail(frame: Frame) -> Row:
         About(
             title="Tail over median, per part and hop",
             meaning="P99 less P50: how much longer a hop takes for its slowest hundredth than usual. The largest one "
-            "is where a tail of the whole is most likely made. It is no proof: histograms do not say that the same "
-            "messages were slow everywhere. The dots on 'In host P99' and `tickpath tail` name single messages.",
+            "is where a tail of the whole is most likely made; a part that adds nothing is not shown. It is no proof: "
+            "histograms do not say that the same messages were slow everywhere. The dots on 'In host P99' and "
+            "`tickpath tail` name single messages.",
             empty=NO_MESSAGES,
-            width=8,
+            width=24,
         ),
         Query(
             f"{of.quantile(0.99, HOP, whole, 'hop')} - {of.quantile(0.5, HOP, whole, 'hop')}",
             "{{hop}}",
         ),
         Query(
-            f"{of.quantile(0.99, PART, _where(), 'hop, part')} - {of.quantile(0.5, PART, _where(), 'hop, part')}",
+            f"{of.quantile(0.99, PART, _where(), 'hop, part')} - {of.quantile(0.5, PART, _where(), 'hop, part')} > 0",
             "{{hop}} {{part}}",
         ),
         log=True,
@@ -130,7 +131,7 @@ def _tail(frame: Frame) -> Row:
             empty=NO_MESSAGES,
             unit=SHARE,
             levels=SOME,
-            width=8,
+            width=12,
         ),
         Query(of.share_above(_SLOW_S, HOP, _where(), "hop"), "{{hop}}"),
     )
@@ -140,7 +141,7 @@ def _tail(frame: Frame) -> Row:
             meaning="NIC → published. A dot is one message of the tail (exemplar): its feed, connection and ordinal "
             "are those that `tickpath tail` prints.",
             empty=NO_WIRE,
-            width=8,
+            width=12,
         ),
         *(
             Query(of.quantile(quantile, SPAN, _where('span="in_host"'), ""), name, exemplar=quantile > 0.5)
@@ -148,7 +149,7 @@ def _tail(frame: Frame) -> Row:
         ),
         log=True,
     )
-    return Row("The tail", [ends, excess, slow])
+    return Row("The tail", [ends, slow, excess])
 
 
 def _network(frame: Frame) -> Row:

@@ -25,7 +25,7 @@ COUNT = "short"
 # A hop has one colour, whatever else a panel shows.
 _HOPS = {"bn_to_nic": "blue", "nic_to_kernel": "purple", "kernel_to_user": "orange", "cpu": "yellow", "msk": "green"}
 # An axis shows this much at least: else a line of zeros lies below a hundred seconds, or ten thousand per cent.
-_SMALLEST = {SECONDS: 0.001, PER_SECOND: 1, SHARE: 0.01, COUNT: 1, "bytes": 1e6}
+_SMALLEST = {SECONDS: 0.001, PER_SECOND: 1, SHARE: 0.01, COUNT: 1, "bytes": 1e6, "ppm": 1}
 
 Levels = tuple[tuple[float, str], ...]
 """From this value on, this colour; green below all of them."""
@@ -96,10 +96,15 @@ def _ref(number: int) -> str:
     return chr(ord("A") + number)
 
 
+def _numbers(expr: str) -> str:
+    """Without what is no number: a panel would take a quantile or a share of nothing for data, and not be empty."""
+    return f"({expr}) > -Inf" if "histogram_" in expr or " / " in expr else expr
+
+
 def _targets(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
     made: list[Builder[Dataquery]] = []
     for number, query in enumerate(queries):
-        target = prometheus.Dataquery().expr(query.expr).ref_id(_ref(number)).datasource(DATASOURCE)
+        target = prometheus.Dataquery().expr(_numbers(query.expr)).ref_id(_ref(number)).datasource(DATASOURCE)
         target = target.legend_format(query.legend or "__auto").exemplar(query.exemplar)
         made.append(target.range())
     return made
@@ -126,7 +131,7 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
             build_common.VizLegendOptions()
             .show_legend(True)
             .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.RIGHT if about.width > 8 else common.LegendPlacement.BOTTOM)
+            .placement(common.LegendPlacement.RIGHT if about.width > 9 else common.LegendPlacement.BOTTOM)
             .calcs(["lastNotNull", "max"])
         )
         .tooltip(
@@ -259,6 +264,8 @@ def rows(about: About, keys: Sequence[str], *columns: Column, links: Sequence[st
         .unit(about.unit)
         .no_value(no_value(about.empty, (column.expr for column in columns)))
         .thresholds(thresholds(about.levels))
+        # Narrower than Grafana's 150 pixels, of which a half or whole width holds too few columns.
+        .min_width(90)
         .span(about.width)
         .height(about.height)
         .transformations(

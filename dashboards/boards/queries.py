@@ -101,3 +101,8 @@ class Histograms:
     def heat(self, metric: str, where: str) -> str:
         """What a heatmap is drawn from."""
         return per_second(metric, where) if self.native else per_second(f"{metric}_bucket", where, "le")
+
+    def heat_above_zero(self, metric: str, where: str) -> str:
+        """The same; nothing where every value is 0."""
+        whole = f"histogram_sum({per_second(metric, where)})" if self.native else per_second(f"{metric}_sum", where)
+        return f"{self.heat(metric, where)} and on () {whole} > 0"

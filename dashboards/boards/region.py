@@ -110,7 +110,7 @@ def _hops(frame: Frame) -> Row:
                 "not stacked: one hop's slow messages are not another's.",
                 empty=NO_WIRE,
                 width=8,
-                height=10,
+                height=12,
             ),
             Query(of.quantile(quantile, HOP, _MESSAGES, "hop"), "{{hop}}", exemplar=quantile > 0.5),
             log=True,
@@ -228,7 +228,10 @@ def _saturation(frame: Frame) -> Row:
             (
                 Query(over_window("tickpath_publish_dropped_messages_total", _HERE, "instance"), "{{instance}} full"),
                 Query(over_window("tickpath_ring_lost_records_total", _HERE, "instance"), "{{instance}} lost"),
-                Query(over_window("tickpath_evicted_total", _HERE, "instance, what"), "{{instance}} {{what}} evicted"),
+                Query(
+                    f"{over_window('tickpath_evicted_total', _HERE, 'instance, what')} > 0",
+                    "{{instance}} {{what}} evicted",
+                ),
             ),
             NEVER_COUNTED,
             COUNT,
