@@ -44,6 +44,7 @@ struct tp_span {
     uint32_t observer; /* who saw it: copies by one observer are retransmissions, by two they are two views of one */
     uint8_t source;    /* enum tp_source: lower is better */
     uint8_t flags;
+    uint32_t bound_ns; /* first_ns is at most so much too late, or off to either side, as its source knows */
 };
 
 /* Spans in stream order, without overlap. Grows as needed up to `limit`, then forgets the oldest. */

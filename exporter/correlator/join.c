@@ -179,6 +179,7 @@ static void take_segment(struct tp_join *j, uint32_t input, const struct tp_even
         .observer = input,
         .source = e->source,
         .flags = e->flags & TP_SEGMENT_MERGED ? TP_SPAN_MERGED : 0,
+        .bound_ns = s->bound_ns,
     };
     int error = tp_timeline_convert(&j->timeline, e->clock, s->ifindex, e->time_ns, &span.first_ns, &span.offset_ns);
     if (error) {
