@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -151,6 +151,20 @@ class _Client:
         self.reader.close()
 
 
+class WireSource(Protocol):
+    """What captures on the client's side; may be stopped and started again, as one process after the other."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def running(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class WireProbe:
     """The wire probe in a thread; may be stopped and started again, as one process after the other."""
 
@@ -275,7 +289,7 @@ def _simulator(scenario: Scenario, wire: TruthWire) -> Simulator:
 class _Collector:
     """Polls the correlator and keeps all that comes out; reads the rings once more, for itself."""
 
-    def __init__(self, probe: WireProbe, clients: list[_Client], tracing: Tracing | None) -> None:
+    def __init__(self, probe: WireSource, clients: list[_Client], tracing: Tracing | None) -> None:
         self.correlator = Correlator(joined_capacity=1 << 16)
         self._probe = probe
         self._tracing = tracing
@@ -331,7 +345,12 @@ class _Collector:
         return self._wire_reader.counters()[counter]
 
 
-def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
+def play(
+    scenario: Scenario,
+    directory: Path,
+    seed: int = 1,
+    source: Callable[[TruthWire, Path], WireSource] = WireProbe,
+) -> Evidence:
     """One session from the first SYN to the last FIN."""
     config = WireConfig(
         seed=seed,
@@ -347,7 +366,7 @@ def play(scenario: Scenario, directory: Path, seed: int = 1) -> Evidence:
         simulator = _simulator(scenario, wire)
         with wire.inside(wire.server):
             stack.enter_context(simulator)
-        probe = WireProbe(wire, directory)
+        probe = source(wire, directory)
         probe.start()
         stack.callback(probe.stop)
         if scenario.late_probe:
@@ -421,7 +440,7 @@ def _rounds(scenario: Scenario, simulator: Simulator, clients: list[_Client]) ->
         yield
 
 
-def _capture_or_not(scenario: Scenario, probe: WireProbe, began: float) -> None:
+def _capture_or_not(scenario: Scenario, probe: WireSource, began: float) -> None:
     if scenario.late_probe and not probe.running and time.monotonic() - began > _LATE_S:
         probe.start()
     if scenario.captured == 1.0:
