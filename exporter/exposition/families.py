@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 from tickpath import __version__
 from tickpath.exporter.exposition.cost import COUNTED_BY_PROBES, cost
+from tickpath.exporter.exposition.dpdk import COUNTED_BY_LOOPS, dpdk
 from tickpath.exporter.exposition.label import label
 from tickpath.exporter.exposition.observation import Observation
 from tickpath.exporter.snapshot import RingState, Snapshot
@@ -30,6 +31,7 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("subscription_replies", "Replies to subscriptions, which are not messages.", (), "replies"),
     ("wire_frames", "Frames that passed the wire probe's filter.", (), "frames"),
     ("wire_frames_discarded", "Frames that gave no record, by reason.", (("reason", "dropped"),), "frames_dropped"),
+    ("wire_frames_discarded", "", (("reason", "dropped"),), "dpdk_missed"),
     ("wire_frames_discarded", "", (("reason", "malformed"),), "frames_malformed"),
     ("wire_frames_discarded", "", (("reason", "fragment"),), "frames_fragment"),
     (
@@ -62,7 +64,9 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 
-COUNTED_ELSEWHERE = frozenset(f"tickpath_{name}" for name, *_ in _PRODUCER_COUNTERS) | COUNTED_BY_PROBES
+COUNTED_ELSEWHERE = (
+    frozenset(f"tickpath_{name}" for name, *_ in _PRODUCER_COUNTERS) | COUNTED_BY_PROBES | COUNTED_BY_LOOPS
+)
 """Counters that producers keep: they did not begin when this exporter did."""
 
 
@@ -224,6 +228,7 @@ def families(observation: Observation) -> Iterator[Metric]:
         (((result,), count) for result, count in observation.snapshot.connects.items()),
     )
     yield from cost(observation.snapshot.rings)
+    yield from dpdk(observation.snapshot.rings)
     yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])
     yield InfoMetricFamily("tickpath_build", "The build that serves this page.", value={"version": __version__})
     yield from _modes(observation)

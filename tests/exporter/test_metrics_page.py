@@ -97,6 +97,28 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     assert found[key("tickpath_exporter_records_total")] == 197
 
 
+def test_a_poll_loop_tells_what_it_did_with_every_frame() -> None:
+    counted = {"dpdk_polls": 900, "dpdk_polls_idle": 800, "dpdk_received": 110, "dpdk_published": 100, "dpdk_other": 10}
+    counted |= {"dpdk_busy_ns": 2_500_000_000, "dpdk_missed": 3, "frames_dropped": 1, "dpdk_holes": 4}
+    counted |= {"dpdk_residence_ns": 1500, "dpdk_bound_ns": 700, "dpdk_to_kernel": 9}
+    ring = RingState(2, "dpdk-0000-01-00.0-0", "wire", True, 0, 0, 5, counted)
+    found = samples(observation(replace(full_snapshot(), rings=(ring,))))
+    name = {"ring": ring.name}
+    assert found[key("tickpath_dpdk_received_frames_total", **name)] == 110
+    assert found[key("tickpath_dpdk_published_frames_total", **name)] == 100
+    assert found[key("tickpath_dpdk_other_frames_total", **name)] == 10
+    assert found[key("tickpath_dpdk_forwarded_frames_total", direction="to_kernel", **name)] == 9
+    assert found[key("tickpath_dpdk_forwarded_frames_total", direction="from_kernel", **name)] == 0
+    assert found[key("tickpath_dpdk_dropped_frames_total", reason="missed", **name)] == 3
+    assert found[key("tickpath_wire_frames_discarded_total", reason="dropped", **name)] == 4
+    assert found[key("tickpath_dpdk_sequence_gaps_total", **name)] == 4
+    assert found[key("tickpath_dpdk_idle_polls_total", **name)] == 800
+    assert found[key("tickpath_dpdk_busy_seconds_total", **name)] == 2.5
+    assert found[key("tickpath_dpdk_residence_seconds", **name)] == 1.5e-6
+    assert found[key("tickpath_dpdk_stamp_bound_seconds", **name)] == 7e-7
+    assert not [one for one in samples(observation()) if one[0].startswith("tickpath_dpdk")]
+
+
 def test_messages_add_up_over_methods() -> None:
     found = samples(observation(full_snapshot(("a", "b", "c"))))
     assert sum(value for (name, _), value in found.items() if name == "tickpath_messages_total") == 30
