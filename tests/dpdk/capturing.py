@@ -6,10 +6,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -126,9 +127,10 @@ def refused(*flags: str, code: int | None = None) -> str:
     return lines[0]
 
 
-def frames_file(path: Path, frames: Sequence[Any]) -> Path:
-    """A capture file of scapy's frames; their `time` is kept."""
-    from scapy.utils import wrpcap  # noqa: PLC0415 - slow to import
-
-    wrpcap(str(path), list(frames))
+def pcap_file(path: Path, frames: Iterable[tuple[int, bytes]]) -> Path:
+    """A capture file in tcpdump's format of frames, each with its time in microseconds since 1970."""
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for time_us, frame in frames:
+            file.write(struct.pack("<IIII", *divmod(time_us, 1_000_000), len(frame), len(frame)) + frame)
     return path
