@@ -41,3 +41,22 @@ class Fit:
     def convert(self, counter: int) -> tuple[int, int, int]: ...
     def state(self) -> tuple[int, int, int, float, float, float]:
         """(kept, readings, breaks, ns per tick, its half-range, residual_ns)."""
+
+PHC_WAYS: tuple[str, ...]
+PHC_MAX_SAMPLES: int
+PHC_ANSWER_BYTES: tuple[int, ...]
+"""Size of the kernel's answer by way, in the order of PHC_WAYS."""
+
+class Phc:
+    """struct tp_phc."""
+
+    def __init__(self, path: str, index: int, samples: int) -> None: ...
+    def record(self, out: NDArray[np.uint8]) -> None:
+        """One 64-byte CLOCK record into a writable buffer."""
+    def way(self) -> str: ...
+    def close(self) -> None: ...
+
+def phc_answer(
+    way: int, answer: bytes | bytearray, samples: int, offset: tuple[int, int] | None
+) -> tuple[int, int, int]: ...
+def phc_offset(before: tuple[int, int, int], after: tuple[int, int, int]) -> tuple[int, int]: ...

@@ -75,6 +75,32 @@ cdef extern from "tickpath/fit.h":
     int tp_fit_convert(const tp_fit *, int64_t, tp_converted *) nogil
 
 
+cdef extern from "tickpath/phc.h":
+    enum: PTP_MAX_SAMPLES
+    enum: TP_PHC_BASIC
+    struct ptp_sys_offset_extended:
+        pass
+    struct ptp_sys_offset_precise:
+        pass
+    struct ptp_sys_offset:
+        pass
+    struct tp_phc_offset:
+        int64_t lo_ns
+        int64_t hi_ns
+    struct tp_phc:
+        int fd
+        uint32_t index
+        uint32_t samples
+        int way
+    int tp_phc_open(tp_phc *, const char *, uint32_t, uint32_t)
+    void tp_phc_close(tp_phc *)
+    int tp_phc_record(tp_phc *, tp_event *) nogil
+    int tp_phc_from_extended(const ptp_sys_offset_extended *, uint32_t, const tp_phc_offset *, tp_reading *)
+    int tp_phc_from_basic(const ptp_sys_offset *, uint32_t, const tp_phc_offset *, tp_reading *)
+    int tp_phc_from_precise(const ptp_sys_offset_precise *, const tp_phc_offset *, tp_reading *)
+    int tp_phc_offset_of(const tp_reading *, const tp_reading *, tp_phc_offset *)
+
+
 cdef int check(int result) except -1:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
@@ -186,3 +212,65 @@ cdef class Fit:
             0.5 * (self.fit.fast - self.fit.slow),
             self.fit.residual_ns,
         )
+
+
+PHC_WAYS = ("precise", "extended, monotonic", "extended", "basic")
+PHC_MAX_SAMPLES = PTP_MAX_SAMPLES
+PHC_ANSWER_BYTES = (
+    sizeof(ptp_sys_offset_precise), sizeof(ptp_sys_offset_extended), sizeof(ptp_sys_offset_extended),
+    sizeof(ptp_sys_offset),
+)
+
+
+cdef class Phc:
+    cdef tp_phc phc
+
+    def __cinit__(self, str path, uint32_t index, uint32_t samples):
+        self.phc.fd = -1
+        check(tp_phc_open(&self.phc, os.fsencode(path), index, samples))
+
+    def __dealloc__(self):
+        tp_phc_close(&self.phc)
+
+    def record(self, uint8_t[::1] out):
+        cdef tp_event event
+        if out.shape[0] != TP_RECORD_BYTES:
+            raise ValueError(f"a record is {TP_RECORD_BYTES} bytes, not {out.shape[0]}")
+        with nogil:
+            error = tp_phc_record(&self.phc, &event)
+        check(error)
+        memcpy(&out[0], &event, TP_RECORD_BYTES)
+
+    def way(self):
+        return PHC_WAYS[self.phc.way]
+
+    def close(self):
+        tp_phc_close(&self.phc)
+
+
+def phc_answer(int way, const uint8_t[::1] answer, uint32_t samples, offset):
+    """What an answer of the kernel comes to: for tests of the parsers."""
+    cdef tp_phc_offset bounds
+    cdef tp_reading reading
+    cdef tp_phc_offset *between = NULL
+    if answer.shape[0] != PHC_ANSWER_BYTES[way]:
+        raise ValueError(f"an answer is {PHC_ANSWER_BYTES[way]} bytes, not {answer.shape[0]}")
+    if offset is not None:
+        bounds = tp_phc_offset(offset[0], offset[1])
+        between = &bounds
+    if way == 0:
+        check(tp_phc_from_precise(<const ptp_sys_offset_precise *>&answer[0], between, &reading))
+    elif way == TP_PHC_BASIC:
+        check(tp_phc_from_basic(<const ptp_sys_offset *>&answer[0], samples, between, &reading))
+    else:
+        check(tp_phc_from_extended(<const ptp_sys_offset_extended *>&answer[0], samples, between, &reading))
+    return (reading.time_ns, reading.before_ns, reading.after_ns)
+
+
+def phc_offset(before, after):
+    """What two readings of the realtime clock leave of its offset."""
+    cdef tp_reading first = tp_reading(before[0], before[1], before[2])
+    cdef tp_reading last = tp_reading(after[0], after[1], after[2])
+    cdef tp_phc_offset out
+    check(tp_phc_offset_of(&first, &last, &out))
+    return (out.lo_ns, out.hi_ns)

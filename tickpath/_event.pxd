@@ -118,6 +118,9 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_OUT_OF_ORDER
         TP_COUNT_RETRANSMITS
         TP_COUNT_NO_COOKIE
+        TP_COUNT_HW_MISSING
+        TP_COUNT_HW_GIVEN_UP
+        TP_COUNT_PHC_READ_FAILED
         TP_COUNT_COST_READABLE_NS
         TP_COUNT_COST_COPIED_NS
         TP_COUNT_COST_STATE_NS

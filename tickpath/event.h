@@ -342,6 +342,10 @@ enum tp_counter {
     TP_COUNT_RETRANSMITS = 19,           /* kernel: segments that this host sent again */
     TP_COUNT_NO_COOKIE = 20, /* kernel: events of sockets that nothing can name yet, as kprobes find them; not told */
 
+    TP_COUNT_HW_MISSING = 21,      /* wire: frames that the NIC had not stamped while it was to stamp all */
+    TP_COUNT_HW_GIVEN_UP = 22,     /* wire: times that a NIC was found to stamp nothing, and software stamps taken */
+    TP_COUNT_PHC_READ_FAILED = 23, /* wire: readings of a NIC's clock that failed */
+
     /* kernel, while its cost is asked for, of each hook's programs: */
     TP_COUNT_COST_READABLE_NS = 24, /* time that they ran */
     TP_COUNT_COST_COPIED_NS = 25,

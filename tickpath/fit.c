@@ -13,6 +13,11 @@ void tp_fit_init(struct tp_fit *fit, double wander_ppb) {
     fit->wander = wander_ppb * 1e-9;
 }
 
+void tp_fit_restart(struct tp_fit *fit) {
+    fit->count = 0;
+    fit->after_break = 1;
+}
+
 static double ticks_between(const struct tp_fit_point *older, const struct tp_fit_point *newer) {
     return (double)(newer->reading.time_ns - older->reading.time_ns);
 }

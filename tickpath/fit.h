@@ -25,6 +25,8 @@
 
 /* A crystal at rest stays within some 10 ppb over a minute; a disciplined host clock is slewed by a few tens. */
 #define TP_FIT_WANDER_PPB 100.0
+/* A NIC's clock that a servo (ptp4l) disciplines, or that is held against a host's that is slewed. */
+#define TP_FIT_PHC_WANDER_PPB 1000.0
 
 struct tp_fit_point {
     struct tp_reading reading;
@@ -51,6 +53,9 @@ enum tp_fit_outcome {
 };
 
 void tp_fit_init(struct tp_fit *, double wander_ppb);
+
+/* The counter is known to run differently from now on: what was read is forgotten, and not held against the next. */
+void tp_fit_restart(struct tp_fit *);
 
 /* Returns an outcome, or -EINVAL: a bracket that ends before it starts or a time out of range; -ESTALE: not newer than
  * the last reading. Some 10 us with a full window: for the thread that reads clocks, not for the one that converts

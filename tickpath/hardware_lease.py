@@ -9,6 +9,7 @@ lock on it; the last one sets back. A file that nobody holds is a crash's: whoev
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -95,20 +96,25 @@ def _index(interface: str) -> int | None:
     return next((link.index for link in links() if link.name == interface), None)
 
 
-def _set_back(interface: str, kept: _Kept) -> None:
-    """To what was there before, unless somebody else has changed it since, or the interface is another one."""
+def _set_back(interface: str, kept: _Kept) -> bool:
+    """To what was there before, unless somebody else has changed it since, or the interface is another one.
+
+    False: that failed, and is still to be done.
+    """
     log = structlog.get_logger().bind(interface=interface)
     try:
         if _index(interface) != kept.ifindex or kept.before == kept.ours:
-            return
+            return True
         now = setting(interface)
         if now is not None and now != kept.ours:
             log.warning("hardware_stamps_left", reason="somebody else has set them since")
-            return
+            return True
         configure(interface, kept.before or Setting())
-        log.info("hardware_stamps_set_back", to=kept.before or Setting())
     except OSError as error:
         log.warning("hardware_stamps_left", reason=refused(error, interface))
+        return error.errno == errno.ENODEV
+    log.info("hardware_stamps_set_back", to=str(kept.before or Setting()))
+    return True
 
 
 class StampingLease:
@@ -130,9 +136,8 @@ class StampingLease:
         with _guard(self._path.parent):
             if _alone(self._fd):
                 kept = _read(self._fd)
-                if kept:
-                    _set_back(self.interface, kept)
-                self._path.unlink(missing_ok=True)
+                if kept is None or _set_back(self.interface, kept):
+                    self._path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
 
@@ -206,21 +211,29 @@ def _have(interface: str, index: int, fd: int, kept: _Kept | None, *, rx: bool, 
 
 def set_back_orphans(directory: Path) -> list[str]:
     """Set back what processes left behind that crashed, in this network namespace; which interfaces."""
-    if not directory.is_dir():
+    pattern = f"{_namespace()}-*{_SUFFIX}"
+    if not any(directory.glob(pattern)):
         return []
+    try:
+        return _set_back_all(directory, pattern)
+    except PermissionMissingError as error:
+        structlog.get_logger().warning("hardware_stamps_left", reason=str(error))
+        return []
+
+
+def _set_back_all(directory: Path, pattern: str) -> list[str]:
     done = []
     with _guard(directory):
-        for path in sorted(directory.glob(f"{_namespace()}-*{_SUFFIX}")):
+        for path in sorted(directory.glob(pattern)):
             interface = path.name.removeprefix(f"{_namespace()}-").removesuffix(_SUFFIX)
             fd = _open(path, 0)
             try:
                 if not _alone(fd):
                     continue
                 kept = _read(fd)
-                if kept:
-                    _set_back(interface, kept)
+                if kept is None or _set_back(interface, kept):
+                    path.unlink()
                     done.append(interface)
-                path.unlink()
             finally:
                 os.close(fd)
     return done

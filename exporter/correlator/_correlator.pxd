@@ -82,6 +82,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         int64_t exchange_ns
         int64_t offset_ns
         int64_t own_ns
+        int64_t own_bound_ns
         int64_t last_copy_ns
         int64_t in_order_ns
         int64_t readable_ns

@@ -74,6 +74,7 @@ JOINED = {
     "exchange_ns": (<char *>&_sample.exchange_ns - <char *>&_sample, "i8", 1),
     "offset_ns": (<char *>&_sample.offset_ns - <char *>&_sample, "i8", 1),
     "own_ns": (<char *>&_sample.own_ns - <char *>&_sample, "i8", 1),
+    "own_bound_ns": (<char *>&_sample.own_bound_ns - <char *>&_sample, "i8", 1),
     "last_copy_ns": (<char *>&_sample.last_copy_ns - <char *>&_sample, "i8", 1),
     "in_order_ns": (<char *>&_sample.in_order_ns - <char *>&_sample, "i8", 1),
     "readable_ns": (<char *>&_sample.readable_ns - <char *>&_sample, "i8", 1),

@@ -205,8 +205,11 @@ static void look_at_socket_stamp(const struct tp_join *j, const struct tp_read_i
     a->own.from = m->end - 1;
     a->own.to = m->end;
     a->own.source = TP_SOURCE_SOCK;
-    int error =
-        tp_timeline_convert(&j->timeline, TP_CLOCK_REALTIME, 0, read->sw_ns, &a->own.first_ns, &a->own.offset_ns);
+    struct tp_placed at = {0};
+    int error = tp_timeline_convert(&j->timeline, TP_TIMELINE_SELF, TP_CLOCK_REALTIME, 0, read->sw_ns, &at);
+    a->own.first_ns = at.time_ns;
+    a->own.offset_ns = at.offset_ns;
+    a->own.bound_ns = at.bound_ns;
     if (error)
         a->own.flags = error == -ERANGE ? TP_SPAN_AMBIGUOUS : TP_SPAN_UNPLACED;
     a->method = TP_METHOD_OFFSET;
@@ -414,6 +417,7 @@ bool tp_finish_head(struct tp_join *j, struct tp_conn *c, int64_t now_ns, bool f
     r.reason = (uint8_t)a.reason;
     if (found(&a)) {
         r.source = a.own.source;
+        r.own_bound_ns = a.own.bound_ns;
         r.frame = a.own.tag;
         r.span_flags = a.own.flags;
     }

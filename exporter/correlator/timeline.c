@@ -22,7 +22,7 @@ static struct tp_timeline_fit *fit_for(struct tp_timeline *t, uint8_t clock, uin
     for (int i = 0; i < TP_TIMELINE_FITS; i++) {
         struct tp_timeline_fit *f = &t->fits[i];
         if (f->clock == TP_CLOCK_NONE) {
-            tp_fit_init(&f->fit, TP_FIT_WANDER_PPB);
+            tp_fit_init(&f->fit, clock >= TP_CLOCK_PHC ? TP_FIT_PHC_WANDER_PPB : TP_FIT_WANDER_PPB);
             f->clock = clock;
             f->device = device;
         }
@@ -30,6 +30,40 @@ static struct tp_timeline_fit *fit_for(struct tp_timeline *t, uint8_t clock, uin
             return f;
     }
     return NULL;
+}
+
+static void broke(struct tp_timeline_fit *f, const struct tp_event *event) {
+    f->broken = true;
+    f->broke_ns = event->reading.after_ns;
+    f->slowest = f->fastest = event->reading.frequency;
+    memset(f->since, 0, sizeof f->since);
+}
+
+/* Whoever disciplines a PHC tells the kernel how fast it is to run: a change beyond what a line may wander is known
+ * before readings show it. */
+static void follow_frequency(struct tp_timeline_fit *f, const struct tp_event *event) {
+    const double limit = TP_FIT_PHC_WANDER_PPB * 65536.0 / 1000.0;
+    int64_t frequency = event->reading.frequency;
+    if (f->fit.readings == 0)
+        f->slowest = f->fastest = frequency;
+    f->slowest = frequency < f->slowest ? frequency : f->slowest;
+    f->fastest = frequency > f->fastest ? frequency : f->fastest;
+    if ((double)f->fastest - (double)f->slowest <= limit)
+        return;
+    tp_fit_restart(&f->fit);
+    broke(f, event);
+}
+
+static int take_reading(struct tp_timeline_fit *f, uint32_t ring, const struct tp_event *event) {
+    const struct tp_reading reading = {event->time_ns, event->reading.before_ns, event->reading.after_ns};
+    if (event->clock >= TP_CLOCK_PHC)
+        follow_frequency(f, event);
+    int outcome = tp_fit_add(&f->fit, &reading);
+    if (outcome == TP_FIT_BROKE)
+        broke(f, event);
+    else if (reading.before_ns > f->broke_ns && f->since[ring] < TP_TIMELINE_TRUSTED)
+        f->since[ring]++; /* also when another ring's is newer */
+    return outcome;
 }
 
 void tp_timeline_reading(struct tp_timeline *t, uint32_t ring, const struct tp_event *event) {
@@ -43,9 +77,8 @@ void tp_timeline_reading(struct tp_timeline *t, uint32_t ring, const struct tp_e
         outcome = tp_epochs_add_record(&t->tai, event, &t->tai_since_ns[ring]);
     } else if (event->clock > TP_CLOCK_TAI) {
         struct tp_timeline_fit *f = fit_for(t, event->clock, r->device);
-        const struct tp_reading reading = {event->time_ns, r->before_ns, r->after_ns};
         if (f)
-            outcome = tp_fit_add(&f->fit, &reading);
+            outcome = take_reading(f, ring, event);
     }
     t->refused += outcome < 0;
 }
@@ -57,30 +90,41 @@ int64_t tp_timeline_offset(const struct tp_timeline *t, int64_t monotonic_ns) {
     return out.marks & TP_MARK_AMBIGUOUS ? TP_OFFSET_STEP : out.time_ns - monotonic_ns;
 }
 
-int tp_timeline_convert(const struct tp_timeline *t, uint8_t clock, uint32_t device, int64_t stamp_ns,
-                        int64_t *monotonic_ns, int64_t *offset_ns) {
-    struct tp_converted out = {.time_ns = stamp_ns};
+static int convert_by_fit(const struct tp_timeline_fit *f, uint32_t ring, int64_t stamp, struct tp_converted *out) {
+    bool phc = f->clock >= TP_CLOCK_PHC;
+    if (phc && f->broken && f->since[ring] < TP_TIMELINE_TRUSTED)
+        return -ERANGE;
+    int error = tp_fit_convert(&f->fit, stamp, out);
+    if (error == -ENODATA)
+        return phc ? -ERANGE : -EAGAIN;
+    return error || (phc && out->marks & TP_MARK_UNCONFIRMED) ? -EAGAIN : 0;
+}
+
+int tp_timeline_convert(const struct tp_timeline *t, uint32_t ring, uint8_t clock, uint32_t device, int64_t stamp_ns,
+                        struct tp_placed *out) {
+    struct tp_converted at = {.time_ns = stamp_ns};
     int error = -EAGAIN;
-    *offset_ns = TP_OFFSET_UNKNOWN;
+    out->offset_ns = TP_OFFSET_UNKNOWN;
     if (clock == TP_CLOCK_MONOTONIC) {
         error = 0;
     } else if (clock == TP_CLOCK_REALTIME) {
-        error = tp_epochs_to_monotonic(&t->realtime, stamp_ns, &out);
+        error = tp_epochs_to_monotonic(&t->realtime, stamp_ns, &at);
     } else if (clock == TP_CLOCK_TAI) {
-        error = tp_epochs_to_monotonic(&t->tai, stamp_ns, &out);
+        error = tp_epochs_to_monotonic(&t->tai, stamp_ns, &at);
     } else {
         for (int i = 0; i < TP_TIMELINE_FITS && t->fits[i].clock != TP_CLOCK_NONE; i++) {
             if (same_clock(&t->fits[i], clock, device))
-                error = tp_fit_convert(&t->fits[i].fit, stamp_ns, &out);
+                error = convert_by_fit(&t->fits[i], ring, stamp_ns, &at);
         }
     }
     if (error)
-        return -EAGAIN;
-    *monotonic_ns = out.time_ns;
-    if (out.marks & TP_MARK_AMBIGUOUS)
+        return error == -ERANGE && clock >= TP_CLOCK_PHC ? -ERANGE : -EAGAIN;
+    out->time_ns = at.time_ns;
+    out->bound_ns = at.bound_ns;
+    if (at.marks & TP_MARK_AMBIGUOUS)
         return -ERANGE;
     /* What a realtime stamp was converted with is what the venue's time is to be converted with. */
-    *offset_ns = clock == TP_CLOCK_REALTIME ? stamp_ns - out.time_ns : tp_timeline_offset(t, out.time_ns);
+    out->offset_ns = clock == TP_CLOCK_REALTIME ? stamp_ns - at.time_ns : tp_timeline_offset(t, at.time_ns);
     return 0;
 }
 

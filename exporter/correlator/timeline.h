@@ -14,10 +14,26 @@
 #define TP_TIMELINE_SELF 64u
 #define TP_TIMELINE_CLOCKS (2 + TP_TIMELINE_FITS)
 
+/* After a break, so many readings of a ring are waited for until its stamps are believed: a wire probe writes with each
+ * reading the frames that had come by then, but those of the block that was being filled with the next. */
+#define TP_TIMELINE_TRUSTED 3u
+
 struct tp_timeline_fit {
     struct tp_fit fit;
     uint32_t device;
-    uint8_t clock; /* TP_CLOCK_NONE: free */
+    uint8_t clock;                    /* TP_CLOCK_NONE: free */
+    bool broken;                      /* it broke once: `since` counts */
+    uint8_t since[TP_TIMELINE_RINGS]; /* readings of each ring from after the last break, up to TP_TIMELINE_TRUSTED */
+    int64_t broke_ns;
+    int64_t slowest; /* what it was told to run at since then, 2^-16 ppm */
+    int64_t fastest;
+};
+
+/* A stamp on the monotonic timeline: it lies in [time_ns - bound_ns, time_ns + bound_ns]. */
+struct tp_placed {
+    int64_t time_ns;
+    int64_t bound_ns;
+    int64_t offset_ns; /* realtime - monotonic as it held then, or what stands for it */
 };
 
 struct tp_timeline {
@@ -39,11 +55,11 @@ void tp_timeline_reading(struct tp_timeline *, uint32_t ring, const struct tp_ev
 #define TP_OFFSET_UNKNOWN INT64_MIN    /* nobody has read the realtime clock */
 #define TP_OFFSET_STEP (INT64_MIN + 1) /* near a step: one of two */
 
-/* A stamp as a monotonic time, and realtime - monotonic as it held then, or what stands for it. `device` is the ifindex
- * behind TP_CLOCK_NIC.
+/* A stamp that came from input `ring`. `device` is the ifindex behind TP_CLOCK_NIC. A PHC's is placed only between two
+ * readings: a step could hide behind the last.
  * 0; -EAGAIN: no readings of that clock are known; -ERANGE: near a step of its clock, the time is not to be used. */
-int tp_timeline_convert(const struct tp_timeline *, uint8_t clock, uint32_t device, int64_t stamp_ns,
-                        int64_t *monotonic_ns, int64_t *offset_ns);
+int tp_timeline_convert(const struct tp_timeline *, uint32_t ring, uint8_t clock, uint32_t device, int64_t stamp_ns,
+                        struct tp_placed *out);
 
 /* realtime - monotonic at a monotonic moment, or what stands for it. */
 int64_t tp_timeline_offset(const struct tp_timeline *, int64_t monotonic_ns);

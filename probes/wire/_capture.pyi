@@ -22,12 +22,21 @@ class Capture:
         """Open the socket, unless one is open on that interface. Connections seen so far stay known.
 
         A socket whose interface is only down is kept: the kernel hooks it in again when it comes up.
-        `block_bytes`: a multiple of the page size; `buffer_bytes`: of it. `hardware`: prefer a NIC's stamp.
+        `block_bytes`: a multiple of the page size; `buffer_bytes`: of it. `hardware`: prefer a NIC's stamp; the NICs
+        are then named with stamped_by.
         Raises OSError: EPERM (CAP_NET_RAW is missing), ENODEV, ENETDOWN, EPROTONOSUPPORT (not Ethernet nor bare IP).
         """
+    def stamped_by(self, ifindex: int, phc: int, path: str, *, samples: int, every_ns: int) -> None:
+        """Believe stamps of interface `ifindex` to be of PHC number `phc`, and publish readings of that clock.
+
+        It is read from `path`, `samples` times each time, at most every `every_ns`. Raises OSError: it cannot be.
+        """
+    def soften(self) -> None:
+        """From now on take the kernel's stamps, and read no NIC's clock."""
     def run(self, stop_fd: int) -> int:
         """Capture without the GIL. Returns 0 once `stop_fd` is readable, ENETDOWN or ENODEV when the interface went.
 
+        ENODATA: the NICs have been found to stamp nothing; to be called again after soften().
         Any other number is the errno of what failed. After ENETDOWN the socket captures by itself as soon
         as the interface is up again, and holds it until run is called again.
         """

@@ -28,6 +28,14 @@ cdef extern from "tickpath/wire_flows.h" nogil:
     void tp_wire_flows_destroy(tp_wire_flows *flows)
 
 
+cdef extern from "probes/wire/hardware.h" nogil:
+    struct tp_wire_hardware:
+        uint32_t nic_count
+    int tp_wire_hardware_add(tp_wire_hardware *, uint32_t ifindex, uint32_t phc, const char *path, uint32_t samples,
+                             int64_t every_ns)
+    void tp_wire_hardware_clear(tp_wire_hardware *)
+
+
 cdef extern from "probes/wire/capture.h" nogil:
     struct sock_filter:
         pass
@@ -45,7 +53,9 @@ cdef extern from "probes/wire/capture.h" nogil:
         tp_wire_flows flows
         const tp_wire_selector *selectors
         uint32_t selector_count
+        tp_wire_hardware hardware
 
+    int tp_wire_soften(tp_wire *wire, tp_wire_socket *socket)
     int tp_wire_open(tp_wire_socket *wire, const char *interface, const sock_fprog *ethernet,
                      const sock_fprog *bare, uint32_t buffer_bytes, uint32_t block_bytes, bint hardware, char *why, size_t why_bytes)
     void tp_wire_close(tp_wire_socket *wire)
@@ -104,6 +114,7 @@ cdef class Capture:
     def __dealloc__(self):
         tp_wire_close(&self.socket)
         tp_wire_flows_destroy(&self.wire.flows)
+        tp_wire_hardware_clear(&self.wire.hardware)
         if self.clock_fd >= 0:
             os.close(self.clock_fd)
         free(self.selectors)
@@ -131,6 +142,13 @@ cdef class Capture:
         _check(tp_wire_flows_create(&self.wire.flows, ring.raw(), rows, netns), "flow table")
         self.ring = ring
         self.wire.ring = ring.raw()
+
+    def stamped_by(self, uint32_t ifindex, uint32_t phc, str path, *, uint32_t samples, int64_t every_ns):
+        cdef bytes name = os.fsencode(path)
+        _check(tp_wire_hardware_add(&self.wire.hardware, ifindex, phc, name, samples, every_ns), path)
+
+    def soften(self):
+        _check(tp_wire_soften(&self.wire, &self.socket), "PACKET_TIMESTAMP")
 
     def run(self, int stop_fd):
         cdef int error

@@ -80,7 +80,11 @@ int tp_wire_open(struct tp_wire_socket *wire, const char *interface, const struc
                  size_t why_bytes) {
     int error;
 
-    *wire = (struct tp_wire_socket){.fd = -1, .block_bytes = block_bytes, .blocks = buffer_bytes / block_bytes};
+    *wire = (struct tp_wire_socket){.fd = -1,
+                                    .block_bytes = block_bytes,
+                                    .blocks = buffer_bytes / block_bytes,
+                                    .filling = TP_WIRE_NO_BLOCK,
+                                    .straddling = TP_WIRE_NO_BLOCK};
     snprintf(wire->interface, sizeof(wire->interface), "%s", interface);
     /* Protocol 0: nothing comes in until bind, when filter and ring stand. */
     wire->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -100,13 +104,20 @@ int tp_wire_open(struct tp_wire_socket *wire, const char *interface, const struc
     }
     /* This switches the stamping of received frames on, for the whole host; PACKET_TIMESTAMP only chooses among stamps.
      */
-    if (set(wire->fd, SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE)) {
+    if (set(wire->fd, SOL_SOCKET, SO_TIMESTAMPING,
+            SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE |
+                (hardware ? SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE : 0))) {
         error = failed("SO_TIMESTAMPING", why, why_bytes);
         goto cleanup;
     }
     if (set(wire->fd, SOL_PACKET, PACKET_TIMESTAMP,
             SOF_TIMESTAMPING_SOFTWARE | (hardware ? SOF_TIMESTAMPING_RAW_HARDWARE : 0))) {
         error = failed("PACKET_TIMESTAMP", why, why_bytes);
+        goto cleanup;
+    }
+    /* Under a bond or a VLAN, the NIC: its clock took the stamp. */
+    if (hardware && set(wire->fd, SOL_PACKET, PACKET_ORIGDEV, 1)) {
+        error = failed("PACKET_ORIGDEV", why, why_bytes);
         goto cleanup;
     }
     if (set(wire->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3)) {
@@ -157,6 +168,16 @@ void tp_wire_close(struct tp_wire_socket *wire) {
     *wire = (struct tp_wire_socket){.fd = -1};
 }
 
+int tp_wire_soften(struct tp_wire *wire, struct tp_wire_socket *socket) {
+    tp_wire_hardware_clear(&wire->hardware);
+    wire->given_up = false;
+    return set(socket->fd, SOL_PACKET, PACKET_TIMESTAMP, SOF_TIMESTAMPING_SOFTWARE) ? -errno : 0;
+}
+
+static const struct sockaddr_ll *link_of(const struct tpacket3_hdr *header) {
+    return (const struct sockaddr_ll *)((const uint8_t *)header + TPACKET_ALIGN(sizeof(*header)));
+}
+
 /* What the stamp is, as the kernel says of this frame.
  *
  * tpacket_rcv (read in 6.18, the same since 4.x) flags a NIC's stamp and the kernel's own, taken at netif_receive_skb
@@ -164,14 +185,22 @@ void tp_wire_close(struct tp_wire_socket *wire) {
  * after stamping was switched on, and to every TCP frame on loopback and veth: their skb still carries the sender's
  * pacing time, on another clock, which keeps the receive stamp out (6.x: skb_tstamp() is 0 where tstamp_type is not
  * realtime). The tap runs at stack entry, before IP, where sysctl netdev_tstamp_prequeue=0 would have stamped: that
- * reading is a software stamp by our definition, if a later one. It is used as such, and counted. */
-static bool stamp(const struct tpacket3_hdr *header, struct tp_event *event) {
+ * reading is a software stamp by our definition, if a later one. It is used as such, and counted.
+ *
+ * `offset_ns`: of the stamp's clock to the monotonic one, about; left alone where it is not known. */
+static bool stamp(const struct tp_wire *wire, const struct tpacket3_hdr *header, bool straddling,
+                  struct tp_event *event, int64_t *offset_ns) {
     event->time_ns = (int64_t)header->tp_sec * INT64_C(1000000000) + header->tp_nsec;
     if (header->tp_status & TP_STATUS_TS_RAW_HARDWARE) {
-        event->clock = TP_CLOCK_NIC;
+        uint32_t ifindex = (uint32_t)link_of(header)->sll_ifindex;
+        /* One that may be older than the reading before the last could hide a step: nobody is to convert it. */
+        uint8_t clock = tp_wire_hardware_clock(&wire->hardware, ifindex, offset_ns);
+        event->clock = straddling ? TP_CLOCK_NIC : clock;
         event->source = TP_SOURCE_HW;
+        event->segment.ifindex = ifindex;
         return true;
     }
+    *offset_ns = wire->offset_ns;
     event->clock = TP_CLOCK_REALTIME;
     event->source = TP_SOURCE_SW;
     return header->tp_status & TP_STATUS_TS_SOFTWARE;
@@ -212,9 +241,8 @@ static int parse(const struct tp_wire_socket *socket, const struct tpacket3_hdr 
     const uint8_t *bytes = (const uint8_t *)header + header->tp_mac;
     if (socket->ethernet)
         return tp_packet_parse_ethernet(bytes, header->tp_snaplen, header->tp_len, packet);
-    const struct sockaddr_ll *link =
-        (const struct sockaddr_ll *)((const uint8_t *)header + TPACKET_ALIGN(sizeof(*header)));
-    return tp_packet_parse_ethertype(bytes, header->tp_snaplen, header->tp_len, ntohs(link->sll_protocol), packet);
+    uint16_t protocol = ntohs(link_of(header)->sll_protocol);
+    return tp_packet_parse_ethertype(bytes, header->tp_snaplen, header->tp_len, protocol, packet);
 }
 
 /* The card or the stack may have verified it already; what they leave to the socket is verified here where it was
@@ -227,7 +255,7 @@ static bool spoiled(const struct tpacket3_hdr *header, const struct tp_packet *p
 
 /* One frame into one record; false: it is none of the selected ones. */
 static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, const struct tpacket3_hdr *header,
-                 int64_t seen_ns) {
+                 int64_t seen_ns, bool straddling) {
     struct tp_event event = {.kind = TP_KIND_SEGMENT, .row = TP_ROW_NONE};
     struct tp_packet packet;
 
@@ -249,21 +277,27 @@ static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, cons
     if (!tp_wire_selected(wire->selectors, wire->selector_count, &sighting.tuple))
         return false;
 
-    if (!stamp(header, &event))
+    event.segment.ifindex = socket->ifindex;
+    int64_t offset_ns = INT64_MIN;
+    if (!stamp(wire, header, straddling, &event, &offset_ns))
         tp_ring_count(wire->ring, TP_COUNT_FRAMES_UNSTAMPED, 1);
+    if (wire->hardware.nic_count) {
+        bool stamped = event.source == TP_SOURCE_HW;
+        wire->given_up |= tp_wire_hardware_missed(&wire->hardware, stamped, seen_ns);
+        tp_ring_count(wire->ring, TP_COUNT_HW_MISSING, !stamped);
+    }
     event.segment.frame = wire->frames++;
     event.segment.seen_ns = (uint64_t)seen_ns;
     event.segment.seq = packet.seq;
     event.segment.ack = packet.ack;
     event.segment.length = packet.payload_length;
     event.segment.tcp_flags = packet.tcp_flags;
-    event.segment.ifindex = socket->ifindex;
     if (packet.payload_offset > header->tp_snaplen)
         event.flags |= TP_SEGMENT_CUT;
     merged(wire, socket, header, &event);
 
-    if (event.clock == TP_CLOCK_REALTIME && event.time_ns - wire->offset_ns < seen_ns)
-        sighting.at_ns = event.time_ns - wire->offset_ns;
+    if (offset_ns != INT64_MIN && event.time_ns - offset_ns < seen_ns)
+        sighting.at_ns = event.time_ns - offset_ns;
     if (spoiled(header, &packet)) {
         event.flags |= TP_SEGMENT_BAD_CSUM;
         event.row = tp_wire_flows_row(&wire->flows, &sighting.tuple);
@@ -274,25 +308,54 @@ static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, cons
     return true;
 }
 
-static void drain(struct tp_wire *wire, struct tp_wire_socket *socket) {
-    for (;;) {
-        uint8_t *start = socket->map + (size_t)socket->next * socket->block_bytes;
-        struct tpacket_block_desc *block = (struct tpacket_block_desc *)start;
-        if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
-            return;
+static struct tpacket_block_desc *block_at(const struct tp_wire_socket *socket, uint32_t number) {
+    return (struct tpacket_block_desc *)(socket->map + (size_t)(number % socket->blocks) * socket->block_bytes);
+}
+
+static bool closed(struct tpacket_block_desc *block) {
+    return __atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
+}
+
+static uint32_t closed_blocks(const struct tp_wire_socket *socket) {
+    uint32_t count = 0;
+    while (count < socket->blocks && closed(block_at(socket, socket->next + count)))
+        count++;
+    return count;
+}
+
+static void drain(struct tp_wire *wire, struct tp_wire_socket *socket, uint32_t blocks) {
+    for (; blocks && closed(block_at(socket, socket->next)); blocks--) {
+        struct tpacket_block_desc *block = block_at(socket, socket->next);
         /* After the kernel closed the block, so after every stamp in it. */
         int64_t seen_ns = tp_monotonic_ns();
         uint32_t count = block->hdr.bh1.num_pkts, taken = 0;
-        const uint8_t *at = start + block->hdr.bh1.offset_to_first_pkt;
+        const uint8_t *at = (const uint8_t *)block + block->hdr.bh1.offset_to_first_pkt;
         for (uint32_t i = 0; i < count; i++) {
             const struct tpacket3_hdr *header = (const struct tpacket3_hdr *)at;
-            taken += take(wire, socket, header, seen_ns);
+            taken += take(wire, socket, header, seen_ns, socket->next == socket->straddling);
             at += header->tp_next_offset;
         }
         tp_ring_count(wire->ring, TP_COUNT_FRAMES, taken);
         __atomic_store_n(&block->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+        if (socket->next == socket->straddling)
+            socket->straddling = TP_WIRE_NO_BLOCK;
         socket->next = (socket->next + 1) % socket->blocks;
     }
+}
+
+/* Reads the NICs' clocks, and then takes what had come before. A block is filled for TP_WIRE_RETIRE_MS, the pace is
+ * longer: the frames of one that holds some over two readings nevertheless may be from before both. */
+static void turn(struct tp_wire *wire, struct tp_wire_socket *socket, int64_t now_ns) {
+    uint32_t blocks = closed_blocks(socket);
+    uint32_t filling = (socket->next + blocks) % socket->blocks;
+    bool held =
+        blocks < socket->blocks && __atomic_load_n(&block_at(socket, filling)->hdr.bh1.num_pkts, __ATOMIC_RELAXED);
+    if (held && filling == socket->filling && socket->filling_held)
+        socket->straddling = filling;
+    socket->filling = filling;
+    socket->filling_held = held;
+    tp_wire_hardware_read(&wire->hardware, wire->ring, now_ns);
+    drain(wire, socket, blocks);
 }
 
 static void read_clocks(struct tp_wire *wire, int clock_fd) {
@@ -321,6 +384,7 @@ static int socket_error(const struct tp_wire_socket *socket) {
 }
 
 int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd, int clock_fd) {
+    const struct tp_wire_hardware *hardware = &wire->hardware;
     int64_t clock_due_ns = 0, expiry_due_ns = 0;
     for (;;) {
         struct pollfd fds[3] = {{.fd = socket->fd, .events = POLLIN},
@@ -338,11 +402,23 @@ int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd
             tp_wire_flows_expire(&wire->flows, now_ns);
             expiry_due_ns = now_ns + EXPIRE_EVERY_NS;
         }
-        if (poll(fds, 3, (int)((clock_due_ns - now_ns) / 1000000) + 1) < 0 && errno != EINTR)
+        int64_t until_ns = clock_due_ns;
+        if (hardware->nic_count && now_ns < hardware->next_ns) {
+            /* Frames wait until the clocks may be read again. */
+            fds[0].events = 0;
+            until_ns = hardware->next_ns < until_ns ? hardware->next_ns : until_ns;
+        }
+        if (poll(fds, 3, (int)((until_ns - now_ns) / 1000000) + 1) < 0 && errno != EINTR)
             return -errno;
         if (fds[2].revents)
             read_clocks(wire, clock_fd); /* it was set: at once, before more frames are read */
-        drain(wire, socket);
+        if (!hardware->nic_count) {
+            drain(wire, socket, socket->blocks);
+        } else if ((now_ns = tp_monotonic_ns()) >= hardware->next_ns) {
+            turn(wire, socket, now_ns);
+        }
+        if (wire->given_up)
+            return -ENODATA;
         if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
             int error = socket_error(socket);
             if (error) {
@@ -353,7 +429,10 @@ int tp_wire_run(struct tp_wire *wire, struct tp_wire_socket *socket, int stop_fd
         if (fds[1].revents) {
             /* The block that fills now is handed over when its time is up. */
             usleep(2 * TP_WIRE_RETIRE_MS * 1000);
-            drain(wire, socket);
+            if (hardware->nic_count)
+                turn(wire, socket, tp_monotonic_ns());
+            else
+                drain(wire, socket, socket->blocks);
             read_statistics(wire, socket);
             return 0;
         }

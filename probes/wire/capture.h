@@ -15,6 +15,7 @@
 #include <linux/filter.h>
 #include <stdbool.h>
 
+#include "hardware.h"
 #include "tickpath/ring.h"
 #include "tickpath/wire_flows.h"
 
@@ -24,6 +25,7 @@
 #define TP_WIRE_SNAP_BYTES 192
 
 #define TP_WIRE_NAME_BYTES 16
+#define TP_WIRE_NO_BLOCK UINT32_MAX
 
 struct tp_wire_socket {
     int fd;
@@ -35,6 +37,10 @@ struct tp_wire_socket {
     uint32_t ifindex;
     char interface[TP_WIRE_NAME_BYTES];
     bool ethernet; /* frames start with an Ethernet header; else with IP */
+    /* At the last reading of the NICs' clocks: the block that was being filled, and whether it held frames already. */
+    uint32_t filling;
+    bool filling_held;
+    uint32_t straddling; /* a block that was being filled over two readings; TP_WIRE_NO_BLOCK: none */
 };
 
 struct tp_wire {
@@ -46,12 +52,15 @@ struct tp_wire {
     int64_t offset_ns; /* realtime - monotonic, by the last reading */
     bool merging;      /* what tp_wire_merging said, believed until then: */
     int64_t merging_until_ns;
+    struct tp_wire_hardware hardware; /* NICs that stamp; none: the kernel does */
+    bool given_up;                    /* they turned out to stamp nothing */
 };
 
 /* Opens a socket on `interface`, its filter the one for how frames start there (`ethernet`, or `bare` IP), with a ring
  * of `buffer_bytes` in blocks of `block_bytes` (a multiple of the page size). `hardware`: a NIC's stamp is taken before
- * the kernel's where a frame has one. -EPERM: CAP_NET_RAW is missing; -ENODEV; -ENETDOWN; -EPROTONOSUPPORT: the
- * interface carries neither Ethernet nor bare IP; -ENOMEM. `why` names the call that failed. */
+ * the kernel's where a frame has one, and each frame tells by which NIC it came. -EPERM: CAP_NET_RAW is missing;
+ * -ENODEV; -ENETDOWN; -EPROTONOSUPPORT: the interface carries neither Ethernet nor bare IP; -ENOMEM. `why` names the
+ * call that failed. */
 int tp_wire_open(struct tp_wire_socket *, const char *interface, const struct sock_fprog *ethernet,
                  const struct sock_fprog *bare, uint32_t buffer_bytes, uint32_t block_bytes, bool hardware, char *why,
                  size_t why_bytes);
@@ -61,8 +70,15 @@ void tp_wire_close(struct tp_wire_socket *);
  * comes up. -ENODEV: it is gone, whether or not another has its name; -EBADF: the socket is not open. */
 int tp_wire_state(const struct tp_wire_socket *);
 
+/* From now on the kernel's stamps are taken. */
+int tp_wire_soften(struct tp_wire *, struct tp_wire_socket *);
+
 /* Captures until `stop_fd` is readable (0; what the ring held by then is recorded), or the interface goes (-ENETDOWN,
- * -ENODEV), or something fails. `clock_fd`: from tp_clock_watch_open. */
+ * -ENODEV), or something fails. -ENODATA: the NICs stamp nothing; go on after tp_wire_soften.
+ *
+ * While NICs stamp, their clocks are read before the frames of each turn are, and only frames are taken that had come
+ * by then: every stamp lies before a reading that is already in the ring. What a turn finds waits for the clocks'
+ * pace. `clock_fd`: from tp_clock_watch_open. */
 int tp_wire_run(struct tp_wire *, struct tp_wire_socket *, int stop_fd, int clock_fd);
 
 #endif

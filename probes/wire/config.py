@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -44,9 +44,10 @@ class WireConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1 << 22
     capacity: Annotated[int, Meta(ge=16, le=1 << 26, description="records in the ring, a power of two")] = 1 << 16
     rows: Annotated[int, Meta(ge=1, le=65535, description="connections known at a time, per interface")] = 256
-    hardware: Annotated[
-        bool,
-        Meta(
-            description="take the NIC's own stamp where a frame has one; only of use where the NIC's clock is published"
-        ),
+    stamps: Annotated[
+        Literal["auto", "hw", "sw"],
+        Meta(description="whose stamps: the NIC's (hw), the kernel's (sw), or the NIC's where they can be had (auto)"),
+    ] = "auto"
+    allow_link_reset: Annotated[
+        bool, Meta(description="switch a NIC's stamps on even where that interrupts its traffic for a moment (ena)")
     ] = False
