@@ -46,7 +46,8 @@ static inline int64_t tp_stamps_pair(const uint8_t *at, int wide) {
 
 /* One control message: its header, and its payload inside the caller's bytes. */
 struct tp_control_message {
-    struct cmsghdr header;
+    int level;
+    int type;
     const uint8_t *payload;
     size_t bytes;
 };
@@ -54,13 +55,16 @@ struct tp_control_message {
 /* Takes the next message from `*at`, of which `*left` bytes are left, and moves both behind it.
  * @return 1; 0 when there is none; -EBADMSG when it is shorter than its header or longer than what is left */
 static inline int tp_control_next(const uint8_t **at, size_t *left, struct tp_control_message *out) {
-    if (*left < sizeof(struct cmsghdr))
+    struct cmsghdr header;
+    if (*left < sizeof(header))
         return 0;
-    memcpy(&out->header, *at, sizeof(out->header));
-    if (out->header.cmsg_len < CMSG_LEN(0) || out->header.cmsg_len > *left)
+    memcpy(&header, *at, sizeof(header));
+    if (header.cmsg_len < CMSG_LEN(0) || header.cmsg_len > *left)
         return -EBADMSG;
+    out->level = header.cmsg_level;
+    out->type = header.cmsg_type;
     out->payload = *at + CMSG_LEN(0);
-    out->bytes = out->header.cmsg_len - CMSG_LEN(0);
+    out->bytes = header.cmsg_len - CMSG_LEN(0);
     size_t step = CMSG_SPACE(out->bytes);
     if (step > *left)
         step = *left;
@@ -72,8 +76,8 @@ static inline int tp_control_next(const uint8_t **at, size_t *left, struct tp_co
 /* The stamps of one message, where it is one that has some. Those that it has overwrite what was there.
  * @return 1; 0 when it is of another kind; -EBADMSG when its length cannot be */
 static inline int tp_stamps_take(const struct tp_control_message *message, struct tp_stamps *out) {
-    int type = message->header.cmsg_type;
-    if (message->header.cmsg_level != SOL_SOCKET || (type != TP_SO_TIMESTAMPING_OLD && type != TP_SO_TIMESTAMPING_NEW))
+    int type = message->type;
+    if (message->level != SOL_SOCKET || (type != TP_SO_TIMESTAMPING_OLD && type != TP_SO_TIMESTAMPING_NEW))
         return 0;
     int wide = message->bytes == 48;
     if (!wide && (message->bytes != 24 || type == TP_SO_TIMESTAMPING_NEW))
@@ -180,7 +184,7 @@ static inline int tp_control_parse(const void *control, size_t bytes, struct tp_
     memset(out, 0, sizeof(*out));
     out->hops = -1;
     while ((more = tp_control_next(&at, &bytes, &message)) > 0) {
-        int level = message.header.cmsg_level, type = message.header.cmsg_type;
+        int level = message.level, type = message.type;
         int error = tp_stamps_take(&message, &out->stamps);
         if (error < 0)
             return error;

@@ -27,7 +27,7 @@ def test_no_input_breaks_a_rule(tmp_path: Path, name: str) -> None:
 
 
 def test_a_bound_taken_away_is_found(tmp_path: Path) -> None:
-    checked = " || header.cmsg_len > left"
+    checked = " || header.cmsg_len > *left"
     text = (ROOT / "tickpath" / "stamps.h").read_text()
     assert text.count(checked) == 1
     (tmp_path / "tickpath").mkdir()
