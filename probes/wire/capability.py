@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 
 from tickpath.capability import Capability
-from tickpath.probes.wire.interface import default_interfaces
+from tickpath.route import default_interfaces
 
 _SUBJECT = "nic_to_user"
 # By the order of enum tp_source: sw is the second best, sw_gro the fifth.

@@ -28,8 +28,8 @@ from tickpath.probes.wire._capture import SNAP_BYTES, Capture, merges
 from tickpath.probes.wire.config import AUTO, BLOCK_BYTES, WireConfig
 from tickpath.probes.wire.filter import compile_filter
 from tickpath.probes.wire.hardware import Nic, switch_on, usable
-from tickpath.probes.wire.interface import default_interfaces, network_namespace, route_interface
 from tickpath.ring import RingReader, RingWriter
+from tickpath.route import default_interfaces, network_namespace, route_interface
 from tickpath.selector import Remote, Selector, selected
 from tickpath.stopping import stop_pipe
 
