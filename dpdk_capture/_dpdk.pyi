@@ -16,6 +16,12 @@ def log_text() -> str:
 def drivers() -> list[tuple[str, str, str, int, str, str]]:
     """The table: name, unit of a tick, call that reads the clock ("": none), bits, source, how verified ("": never)."""
 
+def attach_tap(name: str, mac: bytes, mtu: int, multi_queue: bool) -> int:
+    """A descriptor of the persistent TAP `name`, made where it is not there, with this address and MTU, for a Loop.
+
+    OSError, whose text names the step: EBUSY (another process has it), EINVAL (it is no such TAP), EPERM, ENOENT.
+    """
+
 class Port:
     """One port, set up and started; close it after its loops have ended.
 
@@ -39,6 +45,11 @@ class Port:
     ) -> None: ...
     @property
     def driver(self) -> str: ...
+    @property
+    def mac(self) -> bytes: ...
+    @property
+    def tx_offloads(self) -> list[str]:
+        """What the port does to frames that it sends; empty unless it has queues to send."""
     @property
     def descriptors(self) -> int: ...
     @property
@@ -65,7 +76,8 @@ class Port:
 class Loop:
     """The poll loop of one queue, which writes to one ring. Made anywhere, run by one thread.
 
-    `rows`: how many the ring has. The ring and the port stay the caller's and must outlive run().
+    `rows`: how many the ring has. The ring and the port stay the caller's and must outlive run(). `tap`, from
+    attach_tap, is the loop's own from then on; -1: frames end in the loop. Call close() before the port's.
     """
 
     queue: int
@@ -79,8 +91,14 @@ class Loop:
         burst: int,
         idle_sleep_us: int,
         rows: int,
+        tap: int = -1,
     ) -> None: ...
     def run(self) -> int:
-        """Poll without the GIL until stop() is called: 0, or the errno of what failed (ESTALE: the ring was cut)."""
+        """Poll without the GIL until stop() is called: 0, or the errno of what failed.
+
+        ESTALE: the ring was cut; EBADFD: the TAP was removed.
+        """
     def stop(self) -> None:
         """From any thread."""
+    def close(self) -> None:
+        """After run() has ended: give the TAP up. It stays."""

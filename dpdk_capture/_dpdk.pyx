@@ -4,7 +4,7 @@
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from tickpath._ring cimport RingWriter, tp_ring_writer
 
@@ -39,6 +39,32 @@ cdef extern from "dpdk_capture/drivers.h" nogil:
     const tp_dpdk_driver *tp_dpdk_driver_at(size_t index)
 
 
+cdef extern from "rte_mempool.h" nogil:
+    struct rte_mempool:
+        pass
+
+
+cdef extern from "dpdk_capture/tap.h" nogil:
+    struct tp_tap_settings:
+        char name[16]
+        uint8_t mac[6]
+        uint32_t mtu_bytes
+        bint multi_queue
+
+    int tp_tap_attach(const tp_tap_settings *settings, int *fd, const char **what)
+
+
+cdef extern from "dpdk_capture/exception.h" nogil:
+    enum:
+        TP_EXCEPTION_TX_OFFLOADS
+
+    struct tp_exception:
+        int error
+
+    int tp_exception_open(tp_exception *exception, int fd, uint32_t mtu_bytes, uint64_t tx_offloads, rte_mempool *pool)
+    void tp_exception_close(tp_exception *exception)
+
+
 cdef extern from "dpdk_capture/port.h" nogil:
     struct tp_dpdk_port_config:
         uint16_t rx_queues
@@ -48,6 +74,7 @@ cdef extern from "dpdk_capture/port.h" nogil:
         uint16_t mtu
         bint promiscuous
         bint stamps
+        uint64_t tx_offloads
 
     struct tp_dpdk_port:
         uint16_t id
@@ -58,6 +85,9 @@ cdef extern from "dpdk_capture/port.h" nogil:
         uint32_t device
         uint64_t offloads_asked
         uint64_t offloads
+        uint64_t tx_offloads
+        uint8_t mac[6]
+        rte_mempool *pool
         bint rss
         bint promiscuous
         char driver_name[64]
@@ -114,6 +144,7 @@ cdef extern from "dpdk_capture/loop.h" nogil:
         uint16_t burst
         uint32_t idle_sleep_us
         bint first
+        tp_exception *exception
         bint stop
 
     void tp_dpdk_loop_prepare(tp_dpdk_loop *loop)
@@ -137,6 +168,7 @@ cdef extern from *:
 
 cdef extern from "rte_ethdev.h" nogil:
     const char *rte_eth_dev_rx_offload_name(uint64_t offload)
+    const char *rte_eth_dev_tx_offload_name(uint64_t offload)
 
 
 cdef extern from "rte_version.h" nogil:
@@ -196,10 +228,31 @@ def drivers():
         index += 1
 
 
-def _offload_names(uint64_t offloads):
-    return [
-        rte_eth_dev_rx_offload_name(<uint64_t>1 << bit).decode().lower() for bit in range(64) if offloads >> bit & 1
-    ]
+ctypedef const char *(*_namer)(uint64_t) noexcept nogil
+
+
+cdef list _names(uint64_t offloads, _namer name):
+    return [name(<uint64_t>1 << bit).decode().lower() for bit in range(64) if offloads >> bit & 1]
+
+
+def attach_tap(str name not None, bytes mac not None, uint32_t mtu, bint multi_queue):
+    cdef tp_tap_settings settings
+    cdef const char *what = b""
+    cdef int fd = -1
+    cdef int error
+    cdef bytes encoded = name.encode()
+    if len(encoded) >= sizeof(settings.name) or len(mac) != 6:
+        raise ValueError("a device's name has at most 15 bytes, its address 6")
+    memset(&settings, 0, sizeof(settings))
+    memcpy(settings.name, <const char *>encoded, len(encoded))
+    memcpy(settings.mac, <const char *>mac, 6)
+    settings.mtu_bytes = mtu
+    settings.multi_queue = multi_queue
+    with nogil:
+        error = tp_tap_attach(&settings, &fd, &what)
+    if error:
+        raise OSError(-error, f"{what.decode()}: {os.strerror(-error)}")
+    return fd
 
 
 cdef class Port:
@@ -218,7 +271,7 @@ cdef class Port:
         cdef const char *raw = encoded
         cdef tp_dpdk_port_config config = tp_dpdk_port_config(
             rx_queues=queues, tx_queues=tx_queues, descriptors=descriptors, buffers=buffers, mtu=mtu,
-            promiscuous=promiscuous, stamps=stamps,
+            promiscuous=promiscuous, stamps=stamps, tx_offloads=TP_EXCEPTION_TX_OFFLOADS if tx_queues else 0,
         )
         self.name = name
         self.no_stamps = ""
@@ -246,6 +299,14 @@ cdef class Port:
         return self.port.driver_name.decode()
 
     @property
+    def mac(self):
+        return self.port.mac[:6]
+
+    @property
+    def tx_offloads(self):
+        return _names(self.port.tx_offloads, rte_eth_dev_tx_offload_name)
+
+    @property
     def descriptors(self):
         return self.port.descriptors
 
@@ -271,11 +332,11 @@ cdef class Port:
 
     @property
     def offloads(self):
-        return _offload_names(self.port.offloads)
+        return _names(self.port.offloads, rte_eth_dev_rx_offload_name)
 
     @property
     def refused_offloads(self):
-        return _offload_names(self.port.offloads_asked & ~self.port.offloads)
+        return _names(self.port.offloads_asked & ~self.port.offloads, rte_eth_dev_rx_offload_name)
 
     def count(self):
         cdef tp_dpdk_port_counts counts
@@ -297,12 +358,13 @@ cdef class Port:
 cdef class Loop:
     cdef tp_dpdk_loop *loop
     cdef tp_wire_selector *selectors
+    cdef tp_exception *exception
     cdef RingWriter ring
     cdef Port port
     cdef readonly int queue
 
     def __cinit__(self, Port port not None, RingWriter ring not None, selectors, *, uint16_t queue, uint16_t burst,
-                  uint32_t idle_sleep_us, uint32_t rows):
+                  uint32_t idle_sleep_us, uint32_t rows, int tap=-1):
         cdef Py_ssize_t i
         cdef int error
         cdef bytes remote
@@ -334,10 +396,19 @@ cdef class Loop:
         error = tp_wire_flows_create(&self.loop.flows, ring.raw(), rows, 0)
         if error:
             raise OSError(-error, os.strerror(-error))
+        if tap >= 0:
+            self.exception = <tp_exception *>calloc(1, sizeof(tp_exception))
+            if self.exception == NULL:
+                raise MemoryError
+            error = tp_exception_open(self.exception, tap, port.port.mtu, port.port.tx_offloads, port.port.pool)
+            if error:
+                raise OSError(-error, os.strerror(-error))
+            self.loop.exception = self.exception
 
     def __dealloc__(self):
         if self.loop != NULL:
             tp_wire_flows_destroy(&self.loop.flows)
+        free(self.exception)
         free(self.loop)
         free(self.selectors)
 
@@ -353,3 +424,8 @@ cdef class Loop:
 
     def stop(self):
         tp_dpdk_stop(self.loop)
+
+    def close(self):
+        if self.loop.exception != NULL:
+            tp_exception_close(self.loop.exception)
+            self.loop.exception = NULL

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from tickpath.dpdk_capture import eal
+from tickpath.dpdk_capture import eal, inline
 from tickpath.dpdk_capture.config import DpdkConfig
-from tickpath.dpdk_capture.device import Device, chosen
+from tickpath.dpdk_capture.device import Device, check, named
 from tickpath.errors import ConfigError, TickpathError
 from tickpath.event import ROW, RowFlag
 from tickpath.ring import RingWriter
@@ -40,7 +40,7 @@ def _open_port(config: DpdkConfig, device: Device) -> Port:
         port: Port = native.Port(
             device.name,
             queues=config.queues,
-            tx_queues=0,
+            tx_queues=config.queues if config.mode == "inline" else 0,
             descriptors=config.descriptors,
             buffers=config.buffers,
             mtu=config.mtu,
@@ -79,10 +79,12 @@ class _Capture:
         eal.start(config, device, self._cores[0])
         self._log = structlog.get_logger().bind(device=device.name)
         self._port = _open_port(config, device)
+        self._tap = config.tap
         self._rings: list[RingWriter] = []
         self._loops: list[Loop] = []
         try:
-            for queue, core in enumerate(self._cores):
+            taps = inline.attach(config, self._port) if config.mode == "inline" else [-1] * config.queues
+            for queue, (core, tap) in enumerate(zip(self._cores, taps, strict=True)):
                 ring = RingWriter(
                     directory, ring_name(device.name, queue), "wire", capacity=config.capacity, rows=config.rows
                 )
@@ -96,6 +98,7 @@ class _Capture:
                     burst=config.burst,
                     idle_sleep_us=config.idle_sleep_us,
                     rows=config.rows,
+                    tap=tap,
                 )
                 self._loops.append(loop)
         except BaseException:
@@ -111,6 +114,7 @@ class _Capture:
             self._log.warning("not_promiscuous", driver=port.driver, effect="copies for other addresses may not come")
         if port.no_stamps:
             self._log.info("poll_stamps", reason=port.no_stamps)
+        inline_words = {"tap": config.tap, "sends_with": port.tx_offloads} if config.mode == "inline" else {}
         self._log.info(
             "ready",
             mode=config.mode,
@@ -121,6 +125,7 @@ class _Capture:
             offloads=port.offloads,
             refused=port.refused_offloads,
             descriptors=port.descriptors,
+            **inline_words,
         )
 
     def _poll(self, loop: Loop, core: int) -> None:
@@ -128,6 +133,11 @@ class _Capture:
         error = loop.run()
         if error == errno.ESTALE:
             raise TickpathError(f"ring file of queue {loop.queue} was cut short under the capture; start it again")
+        if error == errno.EBADFD:
+            raise TickpathError(
+                f"TAP {self._tap} was removed under the capture: the kernel has lost the port; start it again and give "
+                "the TAP its addresses anew"
+            )
         if error:
             raise TickpathError(f"the loop of queue {loop.queue} failed: {os.strerror(error)}")
 
@@ -157,16 +167,28 @@ class _Capture:
                 return
 
     def close(self) -> None:
+        for loop in self._loops:
+            loop.close()
         for ring in self._rings:
             ring.close()
         self._port.close()
 
 
-def run(config: DpdkConfig, directory: Path) -> int:
-    """Capture until SIGTERM or SIGINT, then 0. TickpathError when the port cannot be had, or a loop fails."""
+def run(config: DpdkConfig, directory: Path, *, dry: bool = False) -> int:
+    """Capture until SIGTERM or SIGINT, then 0; `dry`: say what that would set up, and do none of it.
+
+    TickpathError when the port cannot be had, or a loop fails.
+    """
     selectors, _ = selected(config.remote, config.port)
+    device = named(config.device)
+    if config.mode == "inline":
+        inline.check(config, device)
+    if dry:
+        print("\n".join(inline.plan(config, device, eal.cores(config)[0])))
+    check(device)
+    if dry:
+        return 0
     eal.library()
-    device = chosen(config.device)
     stop_fd, _ = stop_pipe()
     capture = _Capture(config, device, selectors, directory)
     try:

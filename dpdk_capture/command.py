@@ -13,6 +13,7 @@ from tickpath.dpdk_capture.config import DpdkConfig
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     config.add_flags(parser, DpdkConfig)
     config.add_common_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be set up, and end")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -21,7 +22,7 @@ def _run(args: argparse.Namespace) -> int:
     # Imported here: `tickpath capture --help` needs no native code.
     from tickpath.dpdk_capture.capture import run  # noqa: PLC0415
 
-    return run(dpdk, common.directory)
+    return run(dpdk, common.directory, dry=args.dry_run)
 
 
 command = Command(

@@ -22,9 +22,19 @@ class DpdkConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = AUTO
     mode: Annotated[
-        Literal["mirror"],
-        Meta(description="mirror: capture alone, for a port that gets copies (SPAN, tap)"),
+        Literal["mirror", "inline"],
+        Meta(
+            description="mirror: capture alone, for a port that gets copies (SPAN, tap); inline: the kernel has the "
+            "port's traffic too, both ways, through a TAP"
+        ),
     ] = "mirror"
+    tap: Annotated[
+        str,
+        Meta(description="inline: interface by which the kernel has the port; made where it is not there, and left"),
+    ] = "tickpath0"
+    default_route: Annotated[
+        bool, Meta(description="inline: take the port even though this host's default route goes over it")
+    ] = False
     remote: Annotated[
         list[str],
         Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),

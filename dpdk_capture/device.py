@@ -46,10 +46,10 @@ def parse(text: str) -> Device:
     )
 
 
-def chosen(text: str, root: Path = Path("/")) -> Device:
-    """The device that is meant, ready for DPDK as far as the kernel can tell.
+def named(text: str, root: Path = Path("/")) -> Device:
+    """The device that is meant, whether or not it can be had.
 
-    Raises ConfigError; NotHereError: `auto`, and no NIC is bound for DPDK; DeviceError with the remedy.
+    Raises ConfigError; NotHereError: `auto`, and no NIC is bound for DPDK.
     """
     if text == AUTO:
         bound = bound_devices(root)
@@ -60,9 +60,19 @@ def chosen(text: str, root: Path = Path("/")) -> Device:
         if len(bound) > 1:
             raise ConfigError(f"several NICs are bound for DPDK ({', '.join(bound)}): name one with --device")
         text = bound[0]
-    device = parse(text)
+    return parse(text)
+
+
+def check(device: Device, root: Path = Path("/")) -> None:
+    """DeviceError with the remedy where the kernel can tell that DPDK will not get the device."""
     if device.pci:
         _check(device.name, root)
+
+
+def chosen(text: str, root: Path = Path("/")) -> Device:
+    """named() and check() in one."""
+    device = named(text, root)
+    check(device, root)
     return device
 
 
@@ -73,6 +83,14 @@ def bound_devices(root: Path = Path("/")) -> list[str]:
         if _read(device / "class").startswith(_NETWORK_CLASS) and _driver(device) in _HANDING:
             found.append(device.name)
     return found
+
+
+def interfaces(device: Device, root: Path = Path("/")) -> list[str]:
+    """The kernel's interfaces whose traffic the port takes: the PCI device's own, or the one below a virtual device."""
+    if device.pci:
+        return [entry.name for entry in _entries(root / "sys/bus/pci/devices" / device.name / "net")]
+    pairs = (word.partition("=") for word in device.arguments.split(",")[1:])
+    return [value for key, _, value in pairs if key in ("iface", "remote") and value]
 
 
 def owners(address: str, root: Path = Path("/")) -> list[int]:
@@ -103,8 +121,8 @@ def _check(address: str, root: Path) -> None:
     if driver in _BIFURCATED:
         return
     if driver not in _HANDING:
-        interfaces = [entry.name for entry in _entries(device / "net")]
-        has = f", where it is interface {', '.join(interfaces)}" if interfaces else ""
+        known = [entry.name for entry in _entries(device / "net")]
+        has = f", where it is interface {', '.join(known)}" if known else ""
         raise DeviceError(
             f"{address} belongs to the kernel's driver {driver}{has}: DPDK cannot take it; `tickpath probe wire` "
             f"captures there as it is, or run (the interface goes away): {bind}"
@@ -113,6 +131,10 @@ def _check(address: str, root: Path) -> None:
         raise DeviceError(
             f"{address} is bound to vfio-pci and this host has no IOMMU: boot with intel_iommu=on iommu=pt (AMD: "
             "amd_iommu=on), or, unsafe, run: echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+        )
+    if driver == "vfio-pci" and not _without_iommu(root) and not _entries(root / "sys/module/vfio_iommu_type1"):
+        raise DeviceError(
+            f"{address} is bound to vfio-pci, whose other half is missing; run: modprobe vfio_iommu_type1"
         )
     if holders := owners(address, root):
         names = ", ".join(f"{pid} ({_read(root / 'proc' / str(pid) / 'comm') or '?'})" for pid in holders)

@@ -75,8 +75,13 @@ static void publish_totals(struct tp_dpdk_loop *loop) {
     count(loop, TP_COUNT_DPDK_POLLS_IDLE, &t->idle);
     count(loop, TP_COUNT_DPDK_TO_KERNEL, &t->to_kernel);
     count(loop, TP_COUNT_DPDK_FROM_KERNEL, &t->from_kernel);
-    count(loop, TP_COUNT_DPDK_TO_KERNEL_DROPPED, &t->to_kernel_dropped);
-    count(loop, TP_COUNT_DPDK_FROM_KERNEL_DROPPED, &t->from_kernel_dropped);
+    count(loop, TP_COUNT_DPDK_HELD, &t->held);
+    if (loop->exception) {
+        const struct tp_exception_counts *counts = &loop->exception->counts;
+        count_risen(loop, TP_COUNT_DPDK_TO_KERNEL_DROPPED, counts->to_kernel_down + counts->to_kernel_refused,
+                    &loop->to_kernel_dropped_told);
+        count_risen(loop, TP_COUNT_DPDK_FROM_KERNEL_DROPPED, counts->from_kernel_bad, &loop->from_kernel_dropped_told);
+    }
     count_risen(loop, TP_COUNT_DPDK_HOLES, loop->flows.holes, &loop->holes_told);
     if (loop->first) {
         count_risen(loop, TP_COUNT_DPDK_MISSED, atomic_load_explicit(&loop->losses->missed, memory_order_relaxed),
@@ -186,8 +191,24 @@ static void take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint
 
 /* Everything is published by now. */
 static void hand_on(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of) {
-    (void)loop;
-    rte_pktmbuf_free_bulk(frames, count_of);
+    if (loop->exception)
+        loop->tally.to_kernel += tp_exception_to_kernel(loop->exception, frames, count_of);
+    else
+        rte_pktmbuf_free_bulk(frames, count_of);
+}
+
+/* What the port has no room for waits here, what there is no room for here waits in the kernel. */
+static int send_for_kernel(struct tp_dpdk_loop *loop) {
+    uint16_t room = (uint16_t)(loop->burst - loop->waiting);
+    loop->waiting += tp_exception_from_kernel(loop->exception, loop->to_send + loop->waiting, room);
+    if (loop->waiting) {
+        uint16_t sent = rte_eth_tx_burst(loop->port->id, loop->queue, loop->to_send, loop->waiting);
+        loop->tally.from_kernel += sent;
+        loop->waiting -= sent;
+        loop->tally.held += loop->waiting != 0;
+        memmove(loop->to_send, loop->to_send + sent, loop->waiting * sizeof(loop->to_send[0]));
+    }
+    return loop->exception->error;
 }
 
 int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
@@ -203,6 +224,8 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
         uint16_t got = rte_eth_rx_burst(loop->port->id, loop->queue, frames, loop->burst);
         loop->tally.polls++;
         if (got == 0) {
+            if (loop->exception)
+                error = send_for_kernel(loop);
             loop->emptied_tsc = began_tsc;
             loop->tally.idle++;
             if (loop->idle_sleep_us)
@@ -212,6 +235,8 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
         uint64_t stamp_tsc = rte_rdtsc();
         take_burst(loop, frames, got, stamp_tsc);
         hand_on(loop, frames, got);
+        if (loop->exception)
+            error = send_for_kernel(loop);
         if (got < loop->burst)
             loop->emptied_tsc = began_tsc;
         uint64_t done_tsc = rte_rdtsc();
@@ -219,5 +244,7 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
         tp_histogram_observe(&loop->residence, (int64_t)((double)(done_tsc - stamp_tsc) * loop->ns_per_tsc));
     }
     publish_totals(loop);
+    rte_pktmbuf_free_bulk(loop->to_send, loop->waiting);
+    loop->waiting = 0;
     return error;
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dpdk_capture/exception.h"
 #include "dpdk_capture/port.h"
 #include "dpdk_capture/stamps.h"
 #include "tickpath/histogram.h"
@@ -16,8 +17,6 @@
 #include "tickpath/wire_flows.h"
 
 #define TP_DPDK_BURST_MAX 512u
-
-struct tp_exception;
 
 /* Totals since they were last published, written by the loop alone. */
 struct tp_dpdk_tally {
@@ -32,8 +31,7 @@ struct tp_dpdk_tally {
     uint64_t busy_tsc;
     uint64_t to_kernel;
     uint64_t from_kernel;
-    uint64_t to_kernel_dropped;
-    uint64_t from_kernel_dropped;
+    uint64_t held;
 };
 
 /* What the port counts is read by whoever has the time, and published by the first loop. */
@@ -52,8 +50,9 @@ struct tp_dpdk_loop {
     uint32_t selector_count;
     uint16_t queue;
     uint16_t burst;
-    uint32_t idle_sleep_us; /* sleep so long after a poll that brought nothing; 0: never, poll again */
-    bool first;             /* of its port: publishes clock and losses */
+    uint32_t idle_sleep_us;         /* sleep so long after a poll that brought nothing; 0: never, poll again */
+    bool first;                     /* of its port: publishes clock and losses */
+    struct tp_exception *exception; /* inline: the way to the kernel; NULL: mirror, frames end here */
     _Atomic bool stop;
 
     uint64_t frames;
@@ -64,6 +63,10 @@ struct tp_dpdk_loop {
     uint64_t missed_told;
     uint64_t errors_told;
     uint64_t holes_told;
+    uint64_t to_kernel_dropped_told;
+    uint64_t from_kernel_dropped_told;
+    uint16_t waiting; /* of to_send: frames of the kernel that the port has had no room for */
+    struct rte_mbuf *to_send[TP_DPDK_BURST_MAX];
     double ns_per_tsc;
     struct tp_dpdk_tally tally;
     struct tp_histogram residence; /* a burst's time from its stamp to its last buffer being handed on */
@@ -74,7 +77,7 @@ struct tp_dpdk_loop {
  * tp_dpdk_loop_run, in any one thread. */
 void tp_dpdk_loop_prepare(struct tp_dpdk_loop *);
 
-/* Runs until `stop`. 0; -ESTALE: the ring's file was cut short. */
+/* Runs until `stop`. 0; -ESTALE: the ring's file was cut short; -EBADFD: inline, and the TAP was removed. */
 int tp_dpdk_loop_run(struct tp_dpdk_loop *);
 
 #endif

@@ -63,10 +63,12 @@ static int configure(struct tp_dpdk_port *port, const struct tp_dpdk_port_config
         conf.rx_adv_conf.rss_conf.rss_hf = (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP) & info->flow_type_rss_offloads;
         port->rss = true;
     }
+    conf.txmode.offloads = config->tx_offloads & info->tx_offload_capa;
     int error = rte_eth_dev_configure(port->id, config->rx_queues, config->tx_queues, &conf);
     if (error)
         return failed(error, "the driver refuses the configuration", why, why_bytes);
     port->offloads = conf.rxmode.offloads;
+    port->tx_offloads = conf.txmode.offloads;
     return 0;
 }
 
@@ -85,9 +87,10 @@ static int make_queues(struct tp_dpdk_port *port, const struct tp_dpdk_port_conf
         if (error)
             return failed(error, "receive queue", why, why_bytes);
     }
+    struct rte_eth_txconf txconf = info->default_txconf;
+    txconf.offloads = port->tx_offloads;
     for (uint16_t queue = 0; queue < config->tx_queues; queue++) {
-        error = rte_eth_tx_queue_setup(port->id, queue, tx, (unsigned)rte_eth_dev_socket_id(port->id),
-                                       &info->default_txconf);
+        error = rte_eth_tx_queue_setup(port->id, queue, tx, (unsigned)rte_eth_dev_socket_id(port->id), &txconf);
         if (error)
             return failed(error, "transmit queue", why, why_bytes);
     }
@@ -101,7 +104,7 @@ static int make_pool(struct tp_dpdk_port *port, const struct tp_dpdk_port_config
     room = room < info->min_rx_bufsize ? info->min_rx_bufsize : room;
     char name[RTE_MEMPOOL_NAMESIZE];
     snprintf(name, sizeof(name), "tickpath-%u", port->id);
-    uint32_t least = (uint32_t)config->rx_queues * config->descriptors + CACHE_BUFFERS;
+    uint32_t least = ((uint32_t)config->rx_queues + config->tx_queues) * config->descriptors + CACHE_BUFFERS;
     port->pool = rte_pktmbuf_pool_create(name, config->buffers < least ? least : config->buffers, CACHE_BUFFERS, 0,
                                          (uint16_t)(room + RTE_PKTMBUF_HEADROOM), rte_eth_dev_socket_id(port->id));
     if (!port->pool) {
@@ -143,6 +146,9 @@ int tp_dpdk_port_open(struct tp_dpdk_port *port, const char *name, const struct 
     port->driver = config->stamps ? tp_dpdk_driver_find(info.driver_name) : NULL;
     port->device = info.if_index ? info.if_index : number_of(name);
     port->node = (int16_t)rte_eth_dev_socket_id(port->id);
+    struct rte_ether_addr mac;
+    if (rte_eth_macaddr_get(port->id, &mac) == 0)
+        memcpy(port->mac, mac.addr_bytes, sizeof(port->mac));
     port->mtu = config->mtu;
     port->rx_queues = config->rx_queues;
     port->tx_queues = config->tx_queues;

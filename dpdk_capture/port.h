@@ -24,7 +24,8 @@ struct tp_dpdk_port_config {
     uint32_t buffers;
     uint16_t mtu;
     bool promiscuous;
-    bool stamps; /* ask for the port's own stamps */
+    bool stamps;          /* ask for the port's own stamps */
+    uint64_t tx_offloads; /* RTE_ETH_TX_OFFLOAD_...: taken where the port has them */
 };
 
 struct tp_dpdk_port {
@@ -33,10 +34,12 @@ struct tp_dpdk_port {
     uint16_t tx_queues;
     uint16_t descriptors; /* as the driver rounded them */
     uint16_t mtu;
+    uint8_t mac[6];
     int16_t node;            /* NUMA node; -1: not known */
     uint32_t device;         /* what stands for an ifindex in records */
     uint64_t offloads_asked; /* RTE_ETH_RX_OFFLOAD_... */
     uint64_t offloads;       /* granted */
+    uint64_t tx_offloads;    /* granted */
     bool rss;                /* several queues, and both directions of a connection on the same one */
     bool promiscuous;        /* it was asked for and is on */
     bool started;

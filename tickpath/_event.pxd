@@ -133,6 +133,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_TOLD_COPIED
         TP_COUNT_TOLD_STATE
         TP_COUNT_TOLD_ASKED
+        TP_COUNT_DPDK_HELD
         TP_COUNT_DPDK_RECEIVED
         TP_COUNT_DPDK_PUBLISHED
         TP_COUNT_DPDK_OTHER

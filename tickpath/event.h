@@ -361,6 +361,7 @@ enum tp_counter {
     TP_COUNT_TOLD_ASKED = 35,
 
     /* DPDK, of each poll loop: */
+    TP_COUNT_DPDK_HELD = 39,                /* inline: polls after which frames of the kernel waited for the port */
     TP_COUNT_DPDK_RECEIVED = 40,            /* frames that the poll loop took from its queue */
     TP_COUNT_DPDK_PUBLISHED = 41,           /* of them: SEGMENT records written */
     TP_COUNT_DPDK_OTHER = 42,               /* of them: not TCP, or of peers that are not watched */
