@@ -40,12 +40,11 @@ struct tp_span {
     int64_t first_ns;  /* monotonic, of the first copy */
     int64_t last_ns;   /* of the last copy by the same observer */
     int64_t offset_ns; /* realtime - monotonic as it held for first_ns */
-    int64_t bound_ns;  /* how far first_ns may be off by its clock's conversion */
+    int64_t bound_ns;  /* how far first_ns may be off, by its source and by its clock's conversion */
     uint64_t tag;      /* the caller's: frame number, or when the application asked */
     uint32_t observer; /* who saw it: copies by one observer are retransmissions, by two they are two views of one */
     uint8_t source;    /* enum tp_source: lower is better */
     uint8_t flags;
-    uint32_t bound_ns; /* first_ns is at most so much too late, or off to either side, as its source knows */
 };
 
 /* Spans in stream order, without overlap. Grows as needed up to `limit`, then forgets the oldest. */

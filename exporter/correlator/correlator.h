@@ -97,7 +97,7 @@ struct tp_joined {
     int64_t exchange_ns; /* since 1970, as the venue says */
     int64_t offset_ns;   /* realtime - monotonic, with which exchange_ns was compared */
     int64_t own_ns;
-    int64_t own_bound_ns; /* how far own_ns may be off by its clock's conversion */
+    int64_t own_bound_ns; /* how far own_ns may be off, by its source and by its clock's conversion */
     int64_t last_copy_ns; /* of the last copy of those bytes that the same producer had shown by then; own_ns: none */
     int64_t in_order_ns;
     int64_t readable_ns;

@@ -75,7 +75,7 @@ static int64_t delivered_by(const struct tp_conn *c, const struct tp_pending *m,
 /* A stamp from after the bytes were delivered is of another copy: the first was not captured. Clocks may disagree by
  * less; that shows as a negative hop. */
 static bool too_late(const struct tp_span *s, int64_t by_ns) {
-    return s->first_ns - (int64_t)s->bound_ns > by_ns + TP_SAME_FRAME_NS;
+    return s->first_ns - s->bound_ns > by_ns + TP_SAME_FRAME_NS;
 }
 
 /* Walks the bytes from where the flow is settled to the message end: the latest known first arrival, and the latest

@@ -185,7 +185,7 @@ static void take_segment(struct tp_join *j, uint32_t input, const struct tp_even
     int error = tp_timeline_convert(&j->timeline, input, e->clock, s->ifindex, e->time_ns, &at);
     span.first_ns = at.time_ns;
     span.offset_ns = at.offset_ns;
-    span.bound_ns = at.bound_ns;
+    span.bound_ns += at.bound_ns;
     if (error) {
         span.first_ns = (int64_t)s->seen_ns;
         span.flags |= error == -ERANGE ? TP_SPAN_AMBIGUOUS : TP_SPAN_UNPLACED;

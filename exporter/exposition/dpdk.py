@@ -64,6 +64,6 @@ def dpdk(rings: tuple[RingState, ...]) -> Iterator[Metric]:
         yield family
     for name, help_text, counter in _GAUGES:
         gauge = GaugeMetricFamily(f"tickpath_dpdk_{name}_seconds", help_text, labels=("ring",), unit="seconds")
-        for key, ns in {label(ring.name): ring.counters.get(counter, 0) for ring in polled if ring.alive}.items():
-            gauge.add_metric((key,), ns / 1e9)
+        for queue, ns in {label(ring.name): ring.counters.get(counter, 0) for ring in polled if ring.alive}.items():
+            gauge.add_metric((queue,), ns / 1e9)
         yield gauge

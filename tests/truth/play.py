@@ -261,7 +261,7 @@ def _prepare_wrap(wire: TruthWire) -> int:
 
 
 def _await_wrap(due_ns: int) -> None:
-    """Until 14 ms (219 KB of the 234 KB that follow) before the sequence numbers pass 2^32: a busy host connects late."""
+    """Until 14 ms (219 KB of the 234 KB to come) before the sequence numbers pass 2^32: a busy host connects late."""
     left_ns = due_ns - 14_000_000 - time.time_ns()
     if left_ns > 0:
         time.sleep(left_ns / 1e9)
