@@ -101,6 +101,23 @@ class Polls:
 
 
 @dataclass(frozen=True, slots=True)
+class Pings:
+    """Pings of one target by one protocol ("icmp", "udp", "tcp"); both empty: of those whose target is not known.
+
+    `results` is by "sent", "reply", "lost", "late", "duplicate", "error": each that was sent comes to one of reply,
+    lost and error; late ones are among the lost. `rtt` is of replies and late ones, by what it was taken with ("sw").
+    `no_stamp` counts arrivals without the kernel's stamps of both ends, `disbelieved` those whose stamps could not be.
+    """
+
+    target: str
+    proto: str
+    results: Mapping[str, int]
+    no_stamp: int
+    disbelieved: int
+    rtt: Mapping[str, Histogram]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A consistent state of the correlator, taken between two polls; nothing in it moves afterwards.
 
@@ -140,3 +157,5 @@ class Snapshot:
     """Attempts to connect that kernel probes saw, by result ("opened", "timed_out"); all of them once there was any."""
     connect_latencies: Mapping[str, Histogram] = field(default_factory=dict)
     """How long those that succeeded took, by family ("ipv4", "ipv6")."""
+    pings: tuple[Pings, ...] = ()
+    """What became of pings, by target and protocol."""

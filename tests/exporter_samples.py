@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tickpath.exporter.exposition.observation import Observation
-from tickpath.exporter.snapshot import ClockState, RingState, Series, SeriesKind, Snapshot
+from tickpath.exporter.snapshot import ClockState, Pings, RingState, Series, SeriesKind, Snapshot
 from tickpath.exporter.web.application import Application, Observed
 from tickpath.exporter.web.server import Server
 from tickpath.histogram import Histogram
@@ -75,6 +75,16 @@ def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
         records=197,
         evicted={"segment": 9},
         connects={"opened": 3, "refused": 1, "timed_out": 0, "unreachable": 0, "aborted": 0, "other": 0},
+        pings=(
+            Pings(
+                "10.0.0.1",
+                "icmp",
+                {"sent": 12, "reply": 9, "lost": 2, "late": 1, "duplicate": 3, "error": 1},
+                4,
+                0,
+                {"sw": histogram([100_000, 200_000]), "app": histogram([300_000])},
+            ),
+        ),
         connect_latencies={"ipv4": histogram([2_000_000, 3_000_000]), "ipv6": histogram([500_000])},
     )
 

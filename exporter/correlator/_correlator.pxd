@@ -15,6 +15,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         TP_REASONS
         TP_COUNTERS
         TP_CONNECT_RESULTS
+        TP_PING_RESULTS
         TP_CLOCK_PHC
 
     enum tp_leg:
@@ -129,6 +130,18 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint64_t results[TP_CONNECT_RESULTS]
         tp_histogram latencies[2]
 
+    struct tp_ping_account:
+        char target[121]
+        uint8_t proto
+        uint64_t results[TP_PING_RESULTS]
+        uint64_t no_stamp
+        uint64_t disbelieved
+
+    struct tp_ping_series:
+        uint32_t account
+        uint32_t source
+        tp_histogram histogram
+
     struct tp_correlator_totals:
         uint64_t records
         uint64_t unknown_kinds
@@ -212,6 +225,10 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint32_t series_count
         uint32_t ring_count
         uint32_t clock_count
+        tp_ping_account *pings
+        tp_ping_series *ping_series
+        uint32_t ping_count
+        uint32_t ping_series_count
         tp_correlator_totals totals
         tp_connects connects
 

@@ -46,6 +46,13 @@ class ClockView(TypedDict):
     bound_ns: int
     max_error_ns: int
 
+class PingView(TypedDict):
+    target: str
+    proto: int
+    results: list[int]
+    no_stamp: int
+    disbelieved: int
+
 @final
 class CorrelatorCore:
     def __init__(
@@ -83,4 +90,5 @@ class CorrelatorCore:
         list[ClockView],
         dict[str, int],
         tuple[list[int], list[Histogram]],
+        tuple[list[PingView], list[tuple[int, int, Histogram]]],
     ]: ...

@@ -220,7 +220,7 @@ cdef class CorrelatorCore:
         return taken
 
     def view(self):
-        """(labels, series, rings, clocks, totals, connects) as plain tuples and dicts; exporter.correlator gives them names."""
+        """(labels, series, rings, clocks, totals, connects, pings) as plain tuples and dicts; exporter.correlator gives them names."""
         cdef tp_correlator_view view
         cdef int error
         with nogil:
@@ -241,6 +241,14 @@ cdef class CorrelatorCore:
                 (
                     [view.connects.results[i] for i in range(TP_CONNECT_RESULTS)],
                     [Histogram.of(&view.connects.latencies[i]) for i in range(2)],
+                ),
+                (
+                    [_ping(&view.pings[i]) for i in range(view.ping_count)],
+                    [
+                        (view.ping_series[i].account, view.ping_series[i].source,
+                         Histogram.of(&view.ping_series[i].histogram))
+                        for i in range(view.ping_series_count)
+                    ],
                 ),
             )
         finally:
@@ -277,6 +285,16 @@ cdef dict _label(const tp_label *label):
         "reordered": label.reordered,
         "merged": label.merged,
         "ordinal_gaps": label.ordinal_gaps,
+    }
+
+
+cdef dict _ping(const tp_ping_account *account):
+    return {
+        "target": _text(account.target, sizeof(account.target)),
+        "proto": account.proto,
+        "results": [account.results[i] for i in range(TP_PING_RESULTS)],
+        "no_stamp": account.no_stamp,
+        "disbelieved": account.disbelieved,
     }
 
 

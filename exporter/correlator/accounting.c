@@ -92,6 +92,65 @@ void tp_account(struct tp_join *j, struct tp_label *label, struct tp_joined *r) 
     }
 }
 
+static struct tp_ping_account *ping_account(struct tp_join *j, uint8_t proto, const struct tp_row *row) {
+    if (!j->pings) {
+        /* The first is for what finds no other. */
+        j->pings = calloc(TP_PING_TARGETS, sizeof *j->pings);
+        j->ping_count = j->pings ? 1 : 0;
+    }
+    if (!j->pings || !row)
+        return j->pings;
+    char target[TP_STREAM_BYTES + 1] = {0};
+    memcpy(target, row->stream, TP_STREAM_BYTES);
+    for (uint32_t i = 1; i < j->ping_count; i++) {
+        if (j->pings[i].proto == proto && strcmp(j->pings[i].target, target) == 0)
+            return &j->pings[i];
+    }
+    if (j->ping_count == TP_PING_TARGETS) {
+        j->totals.labels_refused++;
+        return &j->pings[0];
+    }
+    struct tp_ping_account *account = &j->pings[j->ping_count++];
+    memcpy(account->target, target, sizeof target);
+    account->proto = proto;
+    return account;
+}
+
+static void observe_rtt(struct tp_join *j, struct tp_ping_account *account, uint8_t source, int64_t rtt_ns) {
+    struct tp_histogram **place = &account->rtt[source];
+    if (!*place) {
+        *place = j->ping_series < TP_PING_SERIES ? malloc(sizeof **place) : NULL;
+        if (!*place) {
+            j->totals.series_refused++;
+            return;
+        }
+        tp_histogram_reset(*place);
+        j->ping_series++;
+    }
+    tp_histogram_observe(*place, rtt_ns);
+}
+
+void tp_account_ping(struct tp_join *j, const struct tp_event *e, const struct tp_row *row) {
+    struct tp_ping_account *account = ping_account(j, e->ping.proto, row);
+    if (!account) {
+        j->totals.labels_refused++;
+        return;
+    }
+    account->results[e->ping.result]++;
+    account->no_stamp += !!(e->flags & TP_PING_NO_STAMP);
+    account->disbelieved += !!(e->flags & TP_PING_DISBELIEVED);
+    if (e->ping.result == TP_PING_REPLY || e->ping.result == TP_PING_LATE)
+        observe_rtt(j, account, e->source, e->ping.rtt_ns);
+}
+
+void tp_account_free_pings(struct tp_join *j) {
+    for (uint32_t i = 0; i < j->ping_count; i++) {
+        for (int source = 0; source < TP_PING_SOURCES; source++)
+            free(j->pings[i].rtt[source]);
+    }
+    free(j->pings);
+}
+
 void tp_account_connect(struct tp_join *j, const struct tp_connect *connect) {
     j->connects.results[connect->result]++;
     if (connect->result == TP_CONNECT_OPENED)

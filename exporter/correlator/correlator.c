@@ -92,6 +92,8 @@ static enum tp_input_kind kind_of(const char *kind) {
         return TP_INPUT_WIRE;
     if (strcmp(kind, "kernel") == 0)
         return TP_INPUT_KERNEL;
+    if (strcmp(kind, "ping") == 0)
+        return TP_INPUT_PING;
     return TP_INPUT_OTHER;
 }
 
@@ -290,6 +292,23 @@ static void view_series(const struct tp_join *j, struct tp_correlator_view *out)
     }
 }
 
+static void view_pings(const struct tp_join *j, struct tp_correlator_view *out) {
+    if (j->ping_count)
+        memcpy(out->pings, j->pings, j->ping_count * sizeof *out->pings);
+    out->ping_count = j->ping_count;
+    for (uint32_t account = 0; account < j->ping_count; account++) {
+        for (uint32_t source = 0; source < TP_PING_SOURCES; source++) {
+            const struct tp_histogram *h = j->pings[account].rtt[source];
+            if (!h)
+                continue;
+            struct tp_ping_series *s = &out->ping_series[out->ping_series_count++];
+            s->account = account;
+            s->source = source;
+            copy_histogram(&s->histogram, h);
+        }
+    }
+}
+
 static void view_ring(const struct tp_correlator *c, uint32_t ring, struct tp_ring_state *out) {
     const struct tp_ring_reader *reader = &c->rings[ring].reader;
     memset(out, 0, sizeof *out);
@@ -305,14 +324,24 @@ static void view_ring(const struct tp_correlator *c, uint32_t ring, struct tp_ri
         out->counters[counter] = tp_ring_counter(reader, (enum tp_counter)counter);
 }
 
+struct room {
+    uint32_t labels, series, pings, ping_series;
+};
+
+static struct room needed(const struct tp_join *j) {
+    return (struct room){j->label_count, j->series, j->ping_count, j->ping_series};
+}
+
 /* Memory for what there is now. It is taken before the lock: zeroing it takes longer than filling it. */
-static int view_room(struct tp_correlator_view *out, uint32_t labels, uint32_t series) {
+static int view_room(struct tp_correlator_view *out, struct room room) {
     memset(out, 0, sizeof *out);
-    out->labels = calloc(labels, sizeof *out->labels);
-    out->series = calloc(series ? series : 1, sizeof *out->series);
+    out->labels = calloc(room.labels, sizeof *out->labels);
+    out->series = calloc(room.series ? room.series : 1, sizeof *out->series);
+    out->pings = calloc(room.pings ? room.pings : 1, sizeof *out->pings);
+    out->ping_series = calloc(room.ping_series ? room.ping_series : 1, sizeof *out->ping_series);
     out->rings = calloc(TP_INPUTS, sizeof *out->rings);
     out->clocks = calloc(TP_TIMELINE_CLOCKS, sizeof *out->clocks);
-    if (out->labels && out->series && out->rings && out->clocks)
+    if (out->labels && out->series && out->rings && out->clocks && out->pings && out->ping_series)
         return 0;
     tp_correlator_view_free(out);
     return -ENOMEM;
@@ -320,23 +349,24 @@ static int view_room(struct tp_correlator_view *out, uint32_t labels, uint32_t s
 
 int tp_correlator_view(struct tp_correlator *c, struct tp_correlator_view *out) {
     struct tp_join *j = &c->join;
-    uint32_t labels, series;
+    struct room room;
     enter(c);
     for (;;) {
-        labels = j->label_count;
-        series = j->series;
+        room = needed(j);
         pthread_mutex_unlock(&c->lock);
-        int error = view_room(out, labels, series);
+        int error = view_room(out, room);
         if (error)
             return error;
         enter(c);
-        if (j->label_count == labels && j->series == series)
+        struct room now = needed(j);
+        if (memcmp(&room, &now, sizeof room) == 0)
             break;
         tp_correlator_view_free(out);
     }
-    memcpy(out->labels, j->labels, labels * sizeof *out->labels);
-    out->label_count = labels;
+    memcpy(out->labels, j->labels, room.labels * sizeof *out->labels);
+    out->label_count = room.labels;
     view_series(j, out);
+    view_pings(j, out);
     for (uint32_t i = 0; i < TP_INPUTS; i++) {
         if (c->rings[i].attached)
             view_ring(c, i, &out->rings[out->ring_count++]);
@@ -356,5 +386,7 @@ void tp_correlator_view_free(struct tp_correlator_view *view) {
     free(view->series);
     free(view->rings);
     free(view->clocks);
+    free(view->pings);
+    free(view->ping_series);
     memset(view, 0, sizeof *view);
 }

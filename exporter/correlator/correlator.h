@@ -153,6 +153,25 @@ struct tp_connects {
     struct tp_histogram latencies[2]; /* of those that succeeded: by IPv4, by IPv6 */
 };
 
+#define TP_PING_TARGETS 256u
+#define TP_PING_SERIES 512u
+
+/* Pings of one target by one protocol. */
+struct tp_ping_account {
+    char target[TP_STREAM_BYTES + 1]; /* empty with proto 0: of targets that found no room, or whose row was lost */
+    uint8_t proto;                    /* enum tp_ping_proto */
+    uint64_t results[TP_PING_RESULTS];
+    uint64_t no_stamp;
+    uint64_t disbelieved;
+    struct tp_histogram *rtt[TP_PING_SOURCES]; /* of replies, late ones too; NULL until first used */
+};
+
+struct tp_ping_series {
+    uint32_t account;
+    uint32_t source; /* enum tp_ping_source */
+    struct tp_histogram histogram;
+};
+
 /* What happened to the correlator itself. */
 struct tp_correlator_totals {
     uint64_t records;
@@ -237,6 +256,10 @@ struct tp_correlator_view {
     uint32_t series_count;
     uint32_t ring_count;
     uint32_t clock_count;
+    struct tp_ping_account *pings; /* their histograms' pointers are not to be followed */
+    struct tp_ping_series *ping_series;
+    uint32_t ping_count;
+    uint32_t ping_series_count;
     struct tp_correlator_totals totals;
     struct tp_connects connects;
 };

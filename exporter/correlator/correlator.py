@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tickpath.errors import RingError
-from tickpath.event import Clock, ConnectResult, Counter, Source, Tier
+from tickpath.event import Clock, ConnectResult, Counter, PingProto, PingResult, PingSource, Source, Tier
 from tickpath.exporter.correlator._correlator import CorrelatorCore
 from tickpath.exporter.correlator.joined import HOPS, JOINED, PARTS, Leg, Match, Reason
-from tickpath.exporter.snapshot import ClockState, Exemplar, Polls, RingState, Series, SeriesKind, Snapshot
+from tickpath.exporter.snapshot import ClockState, Exemplar, Pings, Polls, RingState, Series, SeriesKind, Snapshot
 from tickpath.histogram import Histogram
 
 if TYPE_CHECKING:
-    from tickpath.exporter.correlator._correlator import ClockView, LabelView, RingView
+    from tickpath.exporter.correlator._correlator import ClockView, LabelView, PingView, RingView
 
 # A ring holds 65,536 records by default: at a pause of 2 ms it would take 33 M records a second to lap this reader.
 BUSY_PAUSE_NS = 1_000_000
@@ -134,7 +134,7 @@ class Correlator:
 
     def snapshot(self) -> Snapshot:
         """Return a consistent state, taken between two batches of records."""
-        labels, series, rings, clocks, totals, (results, by_family) = self._core.view()
+        labels, series, rings, clocks, totals, (results, by_family), pings = self._core.view()
         used = [label for label in labels if label["messages"]]
         return Snapshot(
             series=tuple(_series(labels[label], Leg(leg), Source(source), h, e) for label, leg, source, h, e in series),
@@ -193,6 +193,7 @@ class Correlator:
             connect_latencies=MappingProxyType(
                 {family: h for family, h in zip(("ipv4", "ipv6"), by_family, strict=True) if h.count}
             ),
+            pings=tuple(_pings(*pings)),
         )
 
 
@@ -224,6 +225,20 @@ def _series(
             Exemplar(value, time, label["feed"], cookie, ordinal) for value, time, cookie, ordinal in exemplars
         ),
     )
+
+
+def _pings(accounts: list[PingView], series: list[tuple[int, int, Histogram]]) -> Iterable[Pings]:
+    for number, account in enumerate(accounts):
+        if not any(account["results"]):
+            continue
+        yield Pings(
+            target=account["target"],
+            proto=PingProto(account["proto"]).name.lower() if account["proto"] else "",
+            results=MappingProxyType({r.name.lower(): account["results"][r] for r in PingResult}),
+            no_stamp=account["no_stamp"],
+            disbelieved=account["disbelieved"],
+            rtt=MappingProxyType({PingSource(s).name.lower(): h for a, s, h in series if a == number}),
+        )
 
 
 def _ring(ring: RingView) -> RingState:

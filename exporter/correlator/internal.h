@@ -125,7 +125,7 @@ struct tp_conn {
     struct tp_queue pending;
 };
 
-enum tp_input_kind { TP_INPUT_FREE = 0, TP_INPUT_FEED, TP_INPUT_WIRE, TP_INPUT_KERNEL, TP_INPUT_OTHER };
+enum tp_input_kind { TP_INPUT_FREE = 0, TP_INPUT_FEED, TP_INPUT_WIRE, TP_INPUT_KERNEL, TP_INPUT_PING, TP_INPUT_OTHER };
 
 /* Where records come from, and how to read the rows that they name. */
 struct tp_input {
@@ -146,6 +146,9 @@ struct tp_join {
     struct tp_correlator_limits limits;
     struct tp_correlator_totals totals;
     struct tp_connects connects;
+    struct tp_ping_account *pings; /* NULL until there is one */
+    uint32_t ping_count;
+    uint32_t ping_series;
     uint64_t budget;
     struct tp_timeline timeline;
     struct tp_input inputs[TP_INPUTS];
@@ -206,5 +209,8 @@ void tp_finish_orphan(struct tp_join *, struct tp_label *, uint32_t input, uint3
 struct tp_label *tp_label_of(struct tp_join *, const struct tp_row *);
 void tp_account(struct tp_join *, struct tp_label *, struct tp_joined *);
 void tp_account_connect(struct tp_join *, const struct tp_connect *);
+/* `row`: of its target; NULL: lost. */
+void tp_account_ping(struct tp_join *, const struct tp_event *, const struct tp_row *row);
+void tp_account_free_pings(struct tp_join *);
 
 #endif

@@ -42,6 +42,7 @@ void tp_join_free(struct tp_join *j) {
                 free(j->labels[i].tails[leg][source]);
         }
     }
+    tp_account_free_pings(j);
     free(j->labels);
     free(j->joined);
     memset(j, 0, sizeof *j);
@@ -129,6 +130,10 @@ static bool record_good(const struct tp_event *e) {
         return time_good(e->time_ns) && e->connect.result < TP_CONNECT_RESULTS &&
                (e->connect.family == 4 || e->connect.family == 6) &&
                e->connect.latency_ns < (uint64_t)DURATION_LIMIT_NS;
+    case TP_KIND_PING:
+        return time_good(e->time_ns) && e->ping.result < TP_PING_RESULTS && e->ping.proto &&
+               e->ping.proto < TP_PING_PROTOS && e->source < TP_PING_SOURCES &&
+               (e->ping.result == TP_PING_ERROR || duration_good(e->ping.rtt_ns));
     default:
         return true;
     }
@@ -359,6 +364,11 @@ static void take_connection(struct tp_join *j, uint32_t input, const struct tp_e
     }
 }
 
+static void take_ping(struct tp_join *j, const struct tp_input *in, const struct tp_event *e) {
+    struct tp_row row;
+    tp_account_ping(j, e, in->row(in->context, e->row, &row) == 0 ? &row : NULL);
+}
+
 /* When a record was written, about: on the monotonic clock whatever its stamp's is. */
 static int64_t written_ns(const struct tp_event *e) {
     if (e->kind == TP_KIND_SEGMENT)
@@ -388,7 +398,8 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
             ((e->kind == TP_KIND_READ || e->kind == TP_KIND_MESSAGE) && in->kind != TP_INPUT_FEED) ||
             ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED || e->kind == TP_KIND_CONNECT ||
               e->kind == TP_KIND_PASSED) &&
-             in->kind != TP_INPUT_KERNEL)) {
+             in->kind != TP_INPUT_KERNEL) ||
+            (e->kind == TP_KIND_PING && in->kind != TP_INPUT_PING)) {
             j->totals.unknown_kinds++;
             continue;
         }
@@ -418,6 +429,9 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
         case TP_KIND_CONNECT:
             take_mark(in, e->time_ns);
             tp_account_connect(j, &e->connect);
+            break;
+        case TP_KIND_PING:
+            take_ping(j, in, e);
             break;
         case TP_KIND_CLOCK:
             tp_timeline_reading(&j->timeline, input, e);

@@ -61,6 +61,10 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         "retransmits",
     ),
     ("kernel_nameless_events", "Kernel events of sockets that have no cookie: not told.", (), "no_cookie"),
+    ("ping_unknown_replies", "Answers to no ping that is remembered, by reason.", (("reason", "stray"),), "ping_stray"),
+    ("ping_unknown_replies", "", (("reason", "malformed"),), "ping_malformed"),
+    ("ping_skipped", "Pings planned and not sent, having fallen too far behind.", (), "ping_skipped"),
+    ("ping_unpaired_stamps", "Stamps of sending that belong to no ping that is remembered.", (), "ping_unpaired"),
     ("rows_exhausted", "Connections that found no free row in their ring's table.", (), "rows_exhausted"),
 )
 
@@ -216,6 +220,37 @@ def _modes(observation: Observation) -> Iterator[Metric]:
     yield family
 
 
+# (metric, help, result)
+_PING_COUNTERS = (
+    ("ping_sent", "Pings sent.", "sent"),
+    ("ping_received", "Pings answered in time.", "reply"),
+    ("ping_lost", "Pings not answered in time.", "lost"),
+    ("ping_late", "Pings answered after they had been counted as lost.", "late"),
+    ("ping_duplicates", "Answers beyond the first.", "duplicate"),
+    ("ping_errors", "Pings refused, unreachable, or not sent.", "error"),
+)
+
+
+def _pings(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("target", "proto")
+    for name, help_text, result in _PING_COUNTERS:
+        yield _counter(
+            name, help_text, labels, (((one.target, one.proto), one.results[result]) for one in snapshot.pings)
+        )
+    yield _counter(
+        "ping_no_stamp",
+        "Answers without the kernel's stamps of both ends.",
+        labels,
+        (((one.target, one.proto), one.no_stamp) for one in snapshot.pings),
+    )
+    yield _counter(
+        "ping_disbelieved_stamps",
+        "Answers whose stamps could not be, and were left out.",
+        labels,
+        (((one.target, one.proto), one.disbelieved) for one in snapshot.pings),
+    )
+
+
 def families(observation: Observation) -> Iterator[Metric]:
     """The families, in the order in which docs/metrics.md lists them: counters, gauges and infos."""
     yield from _messages(observation.snapshot)
@@ -227,6 +262,7 @@ def families(observation: Observation) -> Iterator[Metric]:
         ("result",),
         (((result,), count) for result, count in observation.snapshot.connects.items()),
     )
+    yield from _pings(observation.snapshot)
     yield from cost(observation.snapshot.rings)
     yield from dpdk(observation.snapshot.rings)
     yield _counter("exporter_records", "Records read from all rings.", (), [((), observation.snapshot.records)])

@@ -73,6 +73,11 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
     connect = LatencyFamily(
         "tickpath_connect_latency_seconds", "Time that attempts to connect took, of those that succeeded.", ("family",)
     )
+    rtt = LatencyFamily(
+        "tickpath_ping_rtt_seconds",
+        "Round trips of pings that were answered, late ones too, by what took both ends of it.",
+        ("target", "proto", "source"),
+    )
     for one in observation.snapshot.series:
         latency = Latency(one.histogram, one.exemplars)
         if one.kind is SeriesKind.PART:
@@ -84,7 +89,10 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
         polls.add((), Latency(observation.polls.intervals))
     for by, histogram in observation.snapshot.connect_latencies.items():
         connect.add((by,), Latency(histogram))
-    return [hop, part, span, connect, polls]
+    for pings in observation.snapshot.pings:
+        for source, histogram in pings.rtt.items():
+            rtt.add((pings.target, pings.proto, source), Latency(histogram))
+    return [hop, part, span, connect, rtt, polls]
 
 
 def classic(families: list[LatencyFamily]) -> Iterator[HistogramMetricFamily]:

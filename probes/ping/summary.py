@@ -17,7 +17,7 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 class Rtt(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the replies of one source, in whole nanoseconds; quantiles are values that occurred."""
+    """Of the replies of one source, late ones too, in whole nanoseconds; quantiles are values that occurred."""
 
     count: int
     min_ns: int
@@ -124,7 +124,7 @@ class Account:
             self.behind_most_ns = max(self.behind_most_ns, one.behind_ns)
         elif one.result == "error":
             self.errors[one.reason or ""] += 1
-        elif one.result == "reply":
+        elif one.result in ("reply", "late"):
             assert one.rtt_ns is not None
             self.sources.setdefault(one.source or "", Values()).add(one.rtt_ns, one.behind_ns)
 

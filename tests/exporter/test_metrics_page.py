@@ -92,6 +92,11 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     assert found[key("tickpath_connects_total", result="aborted")] == 0
     assert found[key("tickpath_connect_latency_seconds_count", family="ipv4")] == 2
     assert found[key("tickpath_connect_latency_seconds_sum", family="ipv6")] == 0.0005
+    pinged = {"target": "10.0.0.1", "proto": "icmp"}
+    counts = {"sent": 12, "received": 9, "lost": 2, "late": 1, "duplicates": 3, "errors": 1, "no_stamp": 4}
+    assert {name: found[key(f"tickpath_ping_{name}_total", **pinged)] for name in counts} == counts
+    assert found[key("tickpath_ping_rtt_seconds_count", source="sw", **pinged)] == 2
+    assert found[key("tickpath_ping_rtt_seconds_sum", source="app", **pinged)] == 0.0003
     assert found[key("tickpath_wire_frames_discarded_total", ring="wire-lo", reason="dropped")] == 2
     assert found[key("tickpath_clock_steps_total", clock="realtime")] == 1
     assert found[key("tickpath_exporter_records_total")] == 197

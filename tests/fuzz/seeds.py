@@ -37,6 +37,13 @@ def _control() -> Iterator[bytes]:
     narrow = struct.pack("=QII6i", 16 + 24, 1, 37, 1_700_000_000, 999, 0, 0, 0, 0)
     other = struct.pack("=QIIi4x", 16 + 4, 1, 99, 3)
     yield from (wide, narrow, other + wide, narrow + other, wide + narrow)
+    # Of an error queue: a stamp of sending with its number; what ICMP said, and who; a TTL; the stamping NIC.
+    sent = struct.pack("=QIIIBBBxII", 16 + 16, 0, 11, 42, 4, 0, 0, 0, 7)
+    refused = struct.pack("=QIIIBBBxIIHH4s8x", 16 + 32, 0, 11, 111, 2, 3, 3, 0, 0, 2, 0, bytes([10, 0, 0, 1]))
+    refused6 = struct.pack("=QIIIBBBxIIHHI16sI", 16 + 44, 41, 25, 111, 3, 1, 4, 0, 0, 10, 0, 0, bytes(16), 0)
+    hops = struct.pack("=QIIi4x", 16 + 4, 0, 2, 64) + struct.pack("=QIIi4x", 16 + 4, 41, 52, 64)
+    nic = struct.pack("=QIIII8x", 16 + 16, 1, 58, 3, 60) + struct.pack("=QII2q", 16 + 16, 1, 64, 1_700_000_000, 5)
+    yield from (wide + sent, refused + hops, refused6 + hops, nic + wide)
 
 
 def _streams() -> Iterator[bytes]:

@@ -71,6 +71,10 @@ int main(int argc, char **argv) {
         require(found >= 0 || found == -EBADMSG, "the result is a count or -EBADMSG");
         require(stamps.sw_ns >= 0 && stamps.hw_ns >= 0, "a stamp is a time or none");
         *(found < 0 ? &refused : &read) += 1;
+        struct tp_control control;
+        int error = tp_control_parse(exact, bytes, &control);
+        require(error == 0 || error == -EBADMSG, "the whole is read, or -EBADMSG");
+        require(found >= 0 || error, "what has no stamps to be read cannot be read whole");
 
         if (bytes > 2 && next_random(&random) % 2) {
             exact[0] = 20 + exact[0] % 5;
