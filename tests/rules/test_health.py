@@ -98,6 +98,11 @@ def _probe_degraded(host: Host) -> None:
     host.firing(AT + 20, "TickpathProbeDegraded")
 
 
+def _asked_is_not_told(host: Host) -> None:
+    host.add("tickpath_probe_mode", f"1x{LAST}", probe="kernel", hook="asked", mode="none")
+    host.quiet(20, AT, LAST)
+
+
 def _ring_unreadable(host: Host) -> None:
     host.add("tickpath_ring_unreadable", f"_x{AT} 1x20", ring="feed-1")
     host.firing(AT + 10, "TickpathRingUnreadable")
@@ -227,6 +232,7 @@ CASES = {
         _stopped_probe_fails_later,
         _leftover_ring,
         _probe_degraded,
+        _asked_is_not_told,
         _ring_unreadable,
         _clock_stepped,
         _clock_unsynchronised,
