@@ -16,7 +16,8 @@ ROW_NONE = _event.ROW_NONE
 RESOLUTION_MASK = _event.RESOLUTION_MASK
 
 
-def _dtype(layout: dict[str, tuple[int, str]], size_bytes: int) -> np.dtype[np.void]:
+def structure(layout: dict[str, tuple[int, str]], size_bytes: int) -> np.dtype[np.void]:
+    """A C structure as numpy sees it: of each field its offset and its format."""
     return np.dtype(
         {
             "names": list(layout),
@@ -28,7 +29,7 @@ def _dtype(layout: dict[str, tuple[int, str]], size_bytes: int) -> np.dtype[np.v
 
 
 def _record() -> np.dtype[np.void]:
-    bodies = {name: _dtype(layout, _event.BODY_BYTES) for name, layout in _event.BODIES.items()}
+    bodies = {name: structure(layout, _event.BODY_BYTES) for name, layout in _event.BODIES.items()}
     return np.dtype(
         {
             "names": [*_event.HEADER, *bodies],
@@ -44,7 +45,7 @@ RECORD = _record()
 
 The bodies overlap; `kind` tells which one is meant."""
 
-ROW = _dtype(_event.ROW, ROW_BYTES)
+ROW = structure(_event.ROW, ROW_BYTES)
 """A table row. Addresses are 16 raw bytes, IPv4 mapped."""
 
 

@@ -11,7 +11,7 @@ METHODS: dict[str, int]
 REASONS: dict[str, int]
 STAMPS: dict[str, int]
 JOINED_BYTES: int
-JOINED: dict[str, tuple[int, str, int]]
+JOINED: dict[str, tuple[int, str]]
 
 class LabelView(TypedDict):
     venue: str

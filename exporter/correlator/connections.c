@@ -197,16 +197,25 @@ static struct tp_conn *conn_half(struct tp_join *j, const struct tp_row *row, ui
     return NULL;
 }
 
+/* True: the handle stands for `known`, NULL where it stands for nothing that can be read. False: it is new, by `row`.
+ */
+static bool settled(const struct tp_input *in, uint32_t handle, void **known, struct tp_row *row) {
+    uint32_t index = handle & 0xffffu;
+    *known = NULL;
+    if (handle == TP_ROW_NONE || index >= in->rows)
+        return true;
+    if (in->by_row[index] && in->handles[index] == handle)
+        *known = in->by_row[index];
+    return *known || in->row(in->context, handle, row) != 0;
+}
+
 struct tp_conn *tp_conn_of_row(struct tp_join *j, uint32_t input, uint32_t handle, int64_t now_ns) {
     struct tp_input *in = &j->inputs[input];
     uint32_t index = handle & 0xffffu;
     struct tp_row row;
-    if (handle == TP_ROW_NONE || index >= in->rows)
-        return NULL;
-    if (in->by_row[index] && in->handles[index] == handle)
-        return in->by_row[index];
-    if (in->row(in->context, handle, &row) != 0)
-        return NULL;
+    void *known;
+    if (settled(in, handle, &known, &row))
+        return known;
     struct tp_conn *old = in->by_row[index];
     if (old && !old->closed_ns)
         old->closed_ns = row.opened_ns ? row.opened_ns : now_ns;
@@ -338,12 +347,9 @@ struct tp_observer *tp_observer_of_row(struct tp_join *j, uint32_t input, uint32
     struct tp_input *in = &j->inputs[input];
     uint32_t index = handle & 0xffffu;
     struct tp_row row;
-    if (handle == TP_ROW_NONE || index >= in->rows)
-        return NULL;
-    if (in->by_row[index] && in->handles[index] == handle)
-        return in->by_row[index];
-    if (in->row(in->context, handle, &row) != 0)
-        return NULL;
+    void *known;
+    if (settled(in, handle, &known, &row))
+        return known;
     struct tp_observer *old = in->by_row[index];
     if (old) {
         if (!old->flow->closed_ns)

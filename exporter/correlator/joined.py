@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-import numpy as np
-
+from tickpath.event import structure
 from tickpath.exporter.correlator import _correlator as native
 
 
@@ -93,13 +92,6 @@ class Stamp(IntFlag):
     EXCHANGE = native.STAMPS["exchange"]
 
 
-JOINED = np.dtype(
-    {
-        "names": list(native.JOINED),
-        "formats": [(text, (count,)) if count > 1 else text for _, text, count in native.JOINED.values()],
-        "offsets": [offset for offset, _, _ in native.JOINED.values()],
-        "itemsize": native.JOINED_BYTES,
-    }
-)
+JOINED = structure(native.JOINED, native.JOINED_BYTES)
 """A message's result: struct tp_joined. Stamps are CLOCK_MONOTONIC ns and valid where `stamps` says so (Stamp);
 `leg_ns[leg]` is valid where `legs & 1 << leg`, else `missing[leg]` is the Reason. `method` is 0 or a Match."""

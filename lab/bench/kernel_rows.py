@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from tickpath.lab.bench.empty_program import EmptyProgram
 from tickpath.lab.bench.host import undisturbed
 from tickpath.lab.bench.measure import alternate
-from tickpath.lab.bench.observer_rows import observe
+from tickpath.lab.bench.observer_rows import observe, titles
 from tickpath.lab.bench.row import Group, Row, Settings
 from tickpath.probes.kernel.programs import load
 from tickpath.ring import RingWriter
@@ -21,13 +21,7 @@ from tickpath.selector import Selector
 _TITLES = (
     Row(name="kernel_hook", what="each READABLE and COPIED of a selected socket, run time", unit="ns", bar="<= 250"),
     Row(name="kernel_hook_unselected", what="the same hooks, of a socket that is not selected", unit="ns"),
-    Row(
-        name="kernel_observer_effect",
-        what="application's P99, sent to published: kernel probe and exporter on vs off",
-        unit="x",
-        bar="interval <= max(1.02, off/off)",
-    ),
-    Row(name="kernel_observer_load", what="application's load meanwhile", unit="% of a core", bar="<= 30"),
+    *titles("kernel_", "kernel"),
 )
 _BAR_NS = 250
 _MESSAGE = b"x" * 300

@@ -23,17 +23,21 @@ from tickpath.probes.feed.session import ConnectionEnded, Session, Stop
 from tickpath.probes.feed.venues import subscribe
 from tickpath.recorder import Recorder
 
-_TITLES = (
-    Row(
-        name="observer_effect",
-        what="application's P99, sent to published: wire probe and exporter on vs off",
-        unit="x",
-        bar="interval <= max(1.02, off/off)",
-    ),
-    Row(name="observer_load", what="application's load meanwhile", unit="% of a core", bar="<= 30"),
-)
 _GAP_NS = 600_000
 _LEAST = 1.02
+
+
+def titles(prefix: str, probe: str) -> tuple[Row, Row]:
+    """The rows that observe() fills in."""
+    return (
+        Row(
+            name=f"{prefix}observer_effect",
+            what=f"application's P99, sent to published: {probe} probe and exporter on vs off",
+            unit="x",
+            bar=f"interval <= max({_LEAST}, off/off)",
+        ),
+        Row(name=f"{prefix}observer_load", what="application's load meanwhile", unit="% of a core", bar="<= 30"),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,4 +140,4 @@ def observe(settings: Settings, kind: str, effect: Row, load: Row) -> None:
     load.judge((load.value or 0) <= 30)
 
 
-GROUP = Group("observer", _TITLES, _run)
+GROUP = Group("observer", titles("", "wire"), _run)

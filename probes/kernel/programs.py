@@ -7,7 +7,9 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,57 +72,34 @@ def load(
             "install clang and libbpf-dev (version 1.0 or later) and install tickpath from source",
         )
     # Imported here: the module is an optional part of an installation.
-    from tickpath.probes.kernel._tracer import Tracer  # noqa: PLC0415
+    from tickpath.probes.kernel._tracer import Tracer, config_bytes  # noqa: PLC0415
+
+    tracer = partial(Tracer, TYPED, KPROBE, selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes)
+
+    def by_bcc(before: UnavailableError | None) -> Tracer:
+        config = config_bytes(selectors, cgroup=cgroup, pids=pids)
+        with _bcc(before):
+            adopted = system_bcc.attach(config, buffer_bytes=buffer_bytes)
+            return tracer(only=BCC, btf=None, connects_only=True, adopted=adopted)
 
     if rung == BCC:
-        return _by_bcc(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, before=None)
+        return by_bcc(None)
     try:
-        return Tracer(
-            TYPED,
-            KPROBE,
-            selectors,
-            cgroup=cgroup,
-            pids=pids,
-            buffer_bytes=buffer_bytes,
-            only=None if rung == AUTO else rung,
-            btf=btf,
-            connects_only=connects_only,
-        )
+        return tracer(only=None if rung == AUTO else rung, btf=btf, connects_only=connects_only)
     except OSError as error:
         explained = _explained(error, rung, btf)
     if rung != AUTO or not last_resort or isinstance(explained, ForbiddenError) or OWN_TYPES.exists():
         raise explained
-    return _by_bcc(selectors, cgroup=cgroup, pids=pids, buffer_bytes=buffer_bytes, before=explained)
+    return by_bcc(explained)
 
 
-def _by_bcc(
-    selectors: Sequence[Selector],
-    *,
-    cgroup: int,
-    pids: Sequence[int],
-    buffer_bytes: int,
-    before: UnavailableError | None,
-) -> Tracer:
-    """By bcc; `before` says why by nothing better."""
-    from tickpath.probes.kernel._tracer import Tracer, config_bytes  # noqa: PLC0415
-
+@contextmanager
+def _bcc(before: UnavailableError | None) -> Iterator[None]:
+    """Explains what fails meanwhile; `before` says why nothing better is had."""
     if before is not None:
         structlog.get_logger().warning("no_types", reason=before.reason, remedy=before.remedy, effect=_BCC_EFFECT)
-    config = config_bytes(selectors, cgroup=cgroup, pids=pids)
     try:
-        adopted = system_bcc.attach(config, buffer_bytes=buffer_bytes)
-        return Tracer(
-            TYPED,
-            KPROBE,
-            selectors,
-            cgroup=cgroup,
-            pids=pids,
-            buffer_bytes=buffer_bytes,
-            only=BCC,
-            btf=None,
-            connects_only=True,
-            adopted=adopted,
-        )
+        yield
     except system_bcc.BccError as error:
         if before is None:
             raise UnavailableError(error.reason, error.remedy) from None
