@@ -7,29 +7,25 @@ from grafana_foundation_sdk.models import dashboard
 
 from boards import panels
 from boards.frame import (
-    FEED,
+    HERE,
     INSTANCE,
     NEVER_COUNTED,
     NO_WIRE,
     REGION,
-    VENUE,
     Frame,
     Name,
     Row,
     feeds,
     instances,
+    messages,
     regions,
+    span,
 )
 from boards.panels import ANY, COUNT, PER_SECOND, SHARE, About, Query
 from boards.queries import HOP, SPAN, over_window, per_second, selector
 
-_HERE = selector(REGION, INSTANCE)
 _WIRE = selector(REGION, INSTANCE, 'kind="wire"')
 _NO_CAPTURE = "No wire probe counts frames here (tickpath_wire_frames_total): needs `tickpath probe wire` on the host."
-
-
-def _where(*more: str) -> str:
-    return selector(REGION, INSTANCE, VENUE, FEED, *more)
 
 
 def _frames() -> Row:
@@ -42,7 +38,7 @@ def _frames() -> Row:
             levels=panels.NONE,
             width=8,
         ),
-        Query(per_second("tickpath_wire_frames_total", _HERE, "instance, ring"), "{{instance}} {{ring}}"),
+        Query(per_second("tickpath_wire_frames_total", HERE, "instance, ring"), "{{instance}} {{ring}}"),
     )
     discarded = panels.lines(
         About(
@@ -55,7 +51,7 @@ def _frames() -> Row:
             width=8,
         ),
         Query(
-            over_window("tickpath_wire_frames_discarded_total", _HERE, "instance, ring, reason"),
+            over_window("tickpath_wire_frames_discarded_total", HERE, "instance, ring, reason"),
             "{{instance}} {{ring}} {{reason}}",
         ),
     )
@@ -70,8 +66,8 @@ def _frames() -> Row:
             width=8,
         ),
         Query(
-            f"{per_second('tickpath_wire_frames_unstamped_total', _HERE, 'instance, ring')} "
-            f"/ {per_second('tickpath_wire_frames_total', _HERE, 'instance, ring')}",
+            f"{per_second('tickpath_wire_frames_unstamped_total', HERE, 'instance, ring')} "
+            f"/ {per_second('tickpath_wire_frames_total', HERE, 'instance, ring')}",
             "{{instance}} {{ring}}",
         ),
     )
@@ -89,7 +85,7 @@ def _stamps(frame: Frame) -> Row:
             unit=PER_SECOND,
             levels=panels.NONE,
         ),
-        Query(of.count(SPAN, _where('span="in_host"'), "instance, source"), "{{instance}} {{source}}"),
+        Query(of.count(SPAN, span("in_host"), "instance, source"), "{{instance}} {{source}}"),
     )
     by_source = panels.lines(
         About(
@@ -98,7 +94,7 @@ def _stamps(frame: Frame) -> Row:
             empty=NO_WIRE,
         ),
         *(
-            Query(of.quantile(quantile, HOP, _where('hop="bn_to_nic"'), "source"), f"{{{{source}}}} {name}")
+            Query(of.quantile(quantile, HOP, messages('hop="bn_to_nic"'), "source"), f"{{{{source}}}} {name}")
             for quantile, name in ((0.5, "P50"), (0.99, "P99"))
         ),
         log=True,
@@ -113,8 +109,8 @@ def _stamps(frame: Frame) -> Row:
             width=8,
         ),
         Query(
-            f"{per_second('tickpath_merged_messages_total', _where(), 'instance')} "
-            f"/ {per_second('tickpath_messages_total', _where(), 'instance')}",
+            f"{per_second('tickpath_merged_messages_total', messages(), 'instance')} "
+            f"/ {per_second('tickpath_messages_total', messages(), 'instance')}",
             "{{instance}}",
         ),
     )
@@ -129,7 +125,7 @@ def _stamps(frame: Frame) -> Row:
             width=8,
         ),
         Query(
-            per_second("tickpath_unmatched_messages_total", _where(), "instance, reason"), "{{instance}}: {{reason}}"
+            per_second("tickpath_unmatched_messages_total", messages(), "instance, reason"), "{{instance}}: {{reason}}"
         ),
     )
     interface = panels.lines(
@@ -141,7 +137,7 @@ def _stamps(frame: Frame) -> Row:
             levels=ANY,
             width=8,
         ),
-        Query(over_window("tickpath_wire_interface_lost_total", _HERE, "instance, ring"), "{{instance}} {{ring}}"),
+        Query(over_window("tickpath_wire_interface_lost_total", HERE, "instance, ring"), "{{instance}} {{ring}}"),
     )
     return Row("Stamps", [sources, by_source, merged, missing, interface])
 
@@ -156,7 +152,7 @@ def _probe() -> Row:
             levels=ANY,
         ),
         Query(
-            f"sum by (instance, ring) (increase(tickpath_ring_lost_records_total{_HERE}[$__rate_interval]) "
+            f"sum by (instance, ring) (increase(tickpath_ring_lost_records_total{HERE}[$__rate_interval]) "
             f"and on (instance, ring) tickpath_producer_up{_WIRE})",
             "{{instance}} {{ring}}",
         ),

@@ -6,11 +6,10 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard
 
 from boards import panels
-from boards.frame import INSTANCE, NO_WIRE, REGION, Frame, Name, Row, instances, regions
+from boards.frame import HERE, INSTANCE, NO_WIRE, REGION, Frame, Name, Row, instances, regions
 from boards.panels import ANY, COUNT, PER_SECOND, SHARE, SOME, About, Query
 from boards.queries import HOP, over_window, per_second, selector
 
-_HERE = selector(REGION, INSTANCE)
 _NO_CLOCK = (
     "No clock is read on these hosts: a wire, kernel or feed probe publishes readings (tickpath_clock_offset_seconds)."
 )
@@ -31,7 +30,7 @@ def _clocks(frame: Frame) -> Row:
             levels=((1, "red"),),
             width=6,
         ),
-        Query(f"sum by (instance) (tickpath_clock_uncertainty_seconds{_HERE} == bool Inf)", "{{instance}}"),
+        Query(f"sum by (instance) (tickpath_clock_uncertainty_seconds{HERE} == bool Inf)", "{{instance}}"),
     )
     bound = panels.lines(
         About(
@@ -42,7 +41,7 @@ def _clocks(frame: Frame) -> Row:
             levels=((0.001, "yellow"), (0.1, "red")),
             width=9,
         ),
-        Query(f"tickpath_clock_uncertainty_seconds{_HERE} {_FINITE}", "{{instance}} {{clock}}"),
+        Query(f"tickpath_clock_uncertainty_seconds{HERE} {_FINITE}", "{{instance}} {{clock}}"),
     )
     drift = panels.lines(
         About(
@@ -54,7 +53,7 @@ def _clocks(frame: Frame) -> Row:
             levels=((100, "yellow"), (1000, "red")),
             width=9,
         ),
-        Query(f"1e6 * deriv(tickpath_clock_offset_seconds{_HERE}[$__rate_interval])", "{{instance}} {{clock}}"),
+        Query(f"1e6 * deriv(tickpath_clock_offset_seconds{HERE}[$__rate_interval])", "{{instance}} {{clock}}"),
     )
     steps = panels.lines(
         About(
@@ -64,7 +63,7 @@ def _clocks(frame: Frame) -> Row:
             unit=COUNT,
             levels=ANY,
         ),
-        Query(over_window("tickpath_clock_steps_total", _HERE, "instance, clock"), "{{instance}} {{clock}}"),
+        Query(over_window("tickpath_clock_steps_total", HERE, "instance, clock"), "{{instance}} {{clock}}"),
     )
     negative = panels.lines(
         About(
@@ -88,7 +87,7 @@ def _probes() -> Row:
             unit="none",
             levels=((1, "green"),),
         ),
-        Query(f"min by (instance, kind, ring) (tickpath_producer_up{_HERE})", "{{instance}} {{ring}}"),
+        Query(f"min by (instance, kind, ring) (tickpath_producer_up{HERE})", "{{instance}} {{ring}}"),
     )
     modes = panels.rows(
         About(
@@ -99,7 +98,7 @@ def _probes() -> Row:
             levels=panels.NONE,
         ),
         ("region", "instance", "probe", "hook", "mode"),
-        panels.Column("On", f"max by (region, instance, probe, hook, mode) (tickpath_probe_mode{_HERE})", COUNT),
+        panels.Column("On", f"max by (region, instance, probe, hook, mode) (tickpath_probe_mode{HERE})", COUNT),
     )
     cost = panels.lines(
         About(
@@ -111,7 +110,7 @@ def _probes() -> Row:
             levels=((0.02, "yellow"), (0.1, "red")),
         ),
         Query(
-            per_second("tickpath_probe_cost_seconds_total", _HERE, "instance, probe, hook"),
+            per_second("tickpath_probe_cost_seconds_total", HERE, "instance, probe, hook"),
             "{{instance}} {{probe}} {{hook}}",
         ),
     )
@@ -123,7 +122,7 @@ def _probes() -> Row:
             unit=PER_SECOND,
             levels=panels.NONE,
         ),
-        Query(per_second("tickpath_exporter_records_total", _HERE, "instance"), "{{instance}}"),
+        Query(per_second("tickpath_exporter_records_total", HERE, "instance"), "{{instance}}"),
     )
     return Row("Probes", [up, modes, cost, records])
 
@@ -139,9 +138,9 @@ def _losses() -> Row:
             levels=ANY,
             width=12,
         ),
-        Query(over_window("tickpath_ring_lost_records_total", _HERE, "instance, ring"), "{{instance}} {{ring}} lost"),
+        Query(over_window("tickpath_ring_lost_records_total", HERE, "instance, ring"), "{{instance}} {{ring}} lost"),
         Query(
-            over_window("tickpath_ring_skipped_records_total", _HERE, "instance, ring"), "{{instance}} {{ring}} skipped"
+            over_window("tickpath_ring_skipped_records_total", HERE, "instance, ring"), "{{instance}} {{ring}} skipped"
         ),
     )
     unusable = panels.lines(
@@ -154,8 +153,8 @@ def _losses() -> Row:
             levels=ANY,
             width=6,
         ),
-        Query(f"sum by (instance, ring) (tickpath_ring_unreadable{_HERE})", "{{instance}} {{ring}} unreadable"),
-        Query(over_window("tickpath_rows_exhausted_total", _HERE, "instance, ring"), "{{instance}} {{ring}} rows full"),
+        Query(f"sum by (instance, ring) (tickpath_ring_unreadable{HERE})", "{{instance}} {{ring}} unreadable"),
+        Query(over_window("tickpath_rows_exhausted_total", HERE, "instance, ring"), "{{instance}} {{ring}} rows full"),
     )
     kernel = panels.lines(
         About(
@@ -167,9 +166,9 @@ def _losses() -> Row:
             levels=ANY,
             width=6,
         ),
-        Query(over_window("tickpath_kernel_events_lost_total", _HERE, "instance"), "{{instance}} lost"),
+        Query(over_window("tickpath_kernel_events_lost_total", HERE, "instance"), "{{instance}} lost"),
         Query(
-            over_window("tickpath_kernel_unsupported_connections_total", _HERE, "instance"), "{{instance}} unsupported"
+            over_window("tickpath_kernel_unsupported_connections_total", HERE, "instance"), "{{instance}} unsupported"
         ),
     )
     return Row("What was lost on the way", [rings, unusable, kernel])

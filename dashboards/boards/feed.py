@@ -8,32 +8,30 @@ from grafana_foundation_sdk.models import dashboard
 from boards import panels
 from boards.fleet import HOPS
 from boards.frame import (
-    FEED,
+    HERE,
     INSTANCE,
     NEVER_COUNTED,
     NO_KERNEL,
     NO_MESSAGES,
     NO_WIRE,
     REGION,
-    VENUE,
     Frame,
     Name,
     Row,
     feeds,
     instances,
+    messages,
     regions,
+    span,
 )
 from boards.panels import COUNT, PER_SECOND, SHARE, SOME, About, Query
-from boards.queries import HOP, PART, SPAN, per_second, selector
+from boards.queries import HOP, PART, SPAN, per_second
 
 # The classic threshold next to a millisecond: both dialects count there exactly.
 _SLOW_S = 0.0009765625
+_ALL = messages()
 # In the order of time.
 _PARTS = ("hol_wait", "stack", "app_busy", "wake", "backlog", "decode")
-
-
-def _where(*more: str) -> str:
-    return selector(REGION, INSTANCE, VENUE, FEED, *more)
 
 
 def _heatmaps(frame: Frame) -> Row:
@@ -51,12 +49,12 @@ def _heatmaps(frame: Frame) -> Row:
             width=24,
             height=9,
         ),
-        of.heat(SPAN, _where('span="in_host"')),
+        of.heat(SPAN, span("in_host")),
     )
     hops = [
         panels.heat(
             About(title=hop, meaning=f"Every message's {meaning}", empty=empty, width=8),
-            of.heat(HOP, _where(f'hop="{hop}"')),
+            of.heat(HOP, messages(f'hop="{hop}"')),
         )
         for hop, (meaning, empty) in HOPS.items()
     ]
@@ -68,14 +66,14 @@ def _heatmaps(frame: Frame) -> Row:
             empty=f"No message waited for bytes before its own. Or: {NO_WIRE}",
             width=8,
         ),
-        of.heat_above_zero(PART, _where('part="hol_wait"')),
+        of.heat_above_zero(PART, messages('part="hol_wait"')),
     )
     return Row("Distributions", [in_host, *hops, hol])
 
 
 def _parts(frame: Frame) -> Row:
     of = frame.histograms
-    hops = _where('hop=~"nic_to_kernel|kernel_to_user"')
+    hops = messages('hop=~"nic_to_kernel|kernel_to_user"')
     average = panels.stacked(
         About(
             title="Parts, average",
@@ -83,7 +81,7 @@ def _parts(frame: Frame) -> Row:
             "kernel_to_user. The dashed line is the average of both hops together.",
             empty=NO_KERNEL,
         ),
-        [Query(of.average(PART, _where(f'part="{part}"'), "hop, part"), "{{hop}} {{part}}") for part in _PARTS],
+        [Query(of.average(PART, messages(f'part="{part}"'), "hop, part"), "{{hop}} {{part}}") for part in _PARTS],
         Query(f"sum ({of.average(HOP, hops, 'hop')})", "both hops"),
     )
     quantile = panels.lines(
@@ -93,7 +91,7 @@ def _parts(frame: Frame) -> Row:
             "backlog are the application's own queueing. hol_wait, most often 0, is shown below.",
             empty=NO_KERNEL,
         ),
-        Query(of.quantile(0.99, PART, _where('part!="hol_wait"'), "hop, part"), "{{hop}} {{part}}"),
+        Query(of.quantile(0.99, PART, messages('part!="hol_wait"'), "hop, part"), "{{hop}} {{part}}"),
         log=True,
     )
     return Row("Parts", [average, quantile])
@@ -102,7 +100,7 @@ def _parts(frame: Frame) -> Row:
 def _tail(frame: Frame) -> Row:
     of = frame.histograms
     # Those whose parts are shown in place of themselves are left out.
-    whole = _where('hop!~"nic_to_kernel|kernel_to_user"')
+    whole = messages('hop!~"nic_to_kernel|kernel_to_user"')
     excess = panels.lines(
         About(
             title="Tail over median, per part and hop",
@@ -118,7 +116,7 @@ def _tail(frame: Frame) -> Row:
             "{{hop}}",
         ),
         Query(
-            f"{of.quantile(0.99, PART, _where(), 'hop, part')} - {of.quantile(0.5, PART, _where(), 'hop, part')} > 0",
+            f"{of.quantile(0.99, PART, _ALL, 'hop, part')} - {of.quantile(0.5, PART, _ALL, 'hop, part')} > 0",
             "{{hop}} {{part}}",
         ),
         log=True,
@@ -133,7 +131,7 @@ def _tail(frame: Frame) -> Row:
             levels=SOME,
             width=12,
         ),
-        Query(of.share_above(_SLOW_S, HOP, _where(), "hop"), "{{hop}}"),
+        Query(of.share_above(_SLOW_S, HOP, _ALL, "hop"), "{{hop}}"),
     )
     ends = panels.lines(
         About(
@@ -144,7 +142,7 @@ def _tail(frame: Frame) -> Row:
             width=12,
         ),
         *(
-            Query(of.quantile(quantile, SPAN, _where('span="in_host"'), ""), name, exemplar=quantile > 0.5)
+            Query(of.quantile(quantile, SPAN, span("in_host"), ""), name, exemplar=quantile > 0.5)
             for quantile, name in ((0.5, "P50"), (0.99, "P99"), (0.999, "P99.9"))
         ),
         log=True,
@@ -162,7 +160,7 @@ def _network(frame: Frame) -> Row:
             width=8,
         ),
         *(
-            Query(of.quantile(quantile, PART, _where('part="hol_wait"'), "feed"), f"{name} {{{{feed}}}}")
+            Query(of.quantile(quantile, PART, messages('part="hol_wait"'), "feed"), f"{name} {{{{feed}}}}")
             for quantile, name in ((0.99, "P99"), (0.999, "P99.9"))
         ),
     )
@@ -178,7 +176,7 @@ def _network(frame: Frame) -> Row:
         ),
         *(
             Query(
-                f"{per_second(metric, _where())} / {per_second('tickpath_messages_total', _where())}",
+                f"{per_second(metric, _ALL)} / {per_second('tickpath_messages_total', _ALL)}",
                 name,
             )
             for name, metric in (
@@ -197,7 +195,7 @@ def _network(frame: Frame) -> Row:
             levels=SOME,
             width=8,
         ),
-        Query(of.share_negative(HOP, _where('hop="bn_to_nic"'), "feed"), "{{feed}}"),
+        Query(of.share_negative(HOP, messages('hop="bn_to_nic"'), "feed"), "{{feed}}"),
     )
     return Row("The network", [hol, shares, negative])
 
@@ -214,7 +212,7 @@ def _matching(frame: Frame) -> Row:
             levels=panels.NONE,
             width=8,
         ),
-        Query(per_second("tickpath_messages_total", _where(), "method, tier"), "{{method}} {{tier}}"),
+        Query(per_second("tickpath_messages_total", _ALL, "method, tier"), "{{method}} {{tier}}"),
     )
     reasons = panels.lines(
         About(
@@ -225,7 +223,7 @@ def _matching(frame: Frame) -> Row:
             levels=panels.NONE,
             width=8,
         ),
-        Query(per_second("tickpath_unmatched_messages_total", _where(), "feed, reason"), "{{feed}}: {{reason}}"),
+        Query(per_second("tickpath_unmatched_messages_total", _ALL, "feed, reason"), "{{feed}}: {{reason}}"),
     )
     parse = panels.lines(
         About(
@@ -238,7 +236,7 @@ def _matching(frame: Frame) -> Row:
             width=8,
         ),
         *(
-            Query(per_second(metric, selector(REGION, INSTANCE), "ring"), f"{{{{ring}}}} {name}")
+            Query(per_second(metric, HERE, "ring"), f"{{{{ring}}}} {name}")
             for name, metric in (
                 ("not parsed", "tickpath_parse_failures_total"),
                 ("protocol errors", "tickpath_protocol_errors_total"),
@@ -257,13 +255,13 @@ def _matching(frame: Frame) -> Row:
         ("region", "instance", "venue", "feed"),
         panels.Column(
             "Messages/s",
-            per_second("tickpath_messages_total", _where(), "region, instance, venue, feed"),
+            per_second("tickpath_messages_total", _ALL, "region, instance, venue, feed"),
             PER_SECOND,
         ),
         *(
             panels.Column(
                 f"{title} {name}",
-                of.quantile(quantile, metric, _where(more), "region, instance, venue, feed"),
+                of.quantile(quantile, metric, messages(more), "region, instance, venue, feed"),
                 panels.SECONDS,
                 panels.LATENCY,
             )
@@ -275,7 +273,7 @@ def _matching(frame: Frame) -> Row:
         ),
         panels.Column(
             "Missed",
-            f"sum by (region, instance, venue, feed) (increase(tickpath_missed_messages_total{_where()}[$__range]))",
+            f"sum by (region, instance, venue, feed) (increase(tickpath_missed_messages_total{_ALL}[$__range]))",
             COUNT,
             panels.ANY,
         ),

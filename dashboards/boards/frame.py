@@ -18,6 +18,8 @@ REGION = 'region=~"$region"'
 INSTANCE = 'instance=~"$instance"'
 VENUE = 'venue=~"$venue"'
 FEED = 'feed=~"$feed"'
+HERE = selector(REGION, INSTANCE)
+"""What the chosen hosts say of themselves."""
 NO_MESSAGES = (
     "No messages in this range. A feed (`tickpath feed`) brings them; tickpath_messages_total says whether it runs, "
     "tickpath_producer_up whether its ring is written."
@@ -28,6 +30,16 @@ NO_WIRE = (
 )
 NO_KERNEL = "Needs `tickpath probe kernel` on the host; tickpath_missing_hop_total names the reason."
 NEVER_COUNTED = "Nothing of this kind was ever counted: a counter appears when it is first touched."
+
+
+def messages(*more: str) -> str:
+    """The chosen feeds' messages on the chosen hosts."""
+    return selector(REGION, INSTANCE, VENUE, FEED, *more)
+
+
+def span(name: str) -> str:
+    """The same, of a span."""
+    return messages(f'span="{name}"')
 
 
 class Name(StrEnum):

@@ -9,35 +9,31 @@ from grafana_foundation_sdk.models import dashboard
 from boards import panels
 from boards.fleet import HOPS
 from boards.frame import (
-    FEED,
+    HERE,
     INSTANCE,
     NEVER_COUNTED,
     NO_MESSAGES,
     NO_WIRE,
     REGION,
-    VENUE,
     Frame,
     Name,
     Row,
     feeds,
     instances,
+    messages,
     regions,
+    span,
 )
 from boards.panels import ANY, BUSY, COUNT, PER_SECOND, SHARE, SOME, About, Query
-from boards.queries import CONNECT, HOP, PART, SPAN, over_window, per_second, selector
+from boards.queries import CONNECT, HOP, PART, SPAN, over_window, per_second
 
-_HERE = selector(REGION, INSTANCE)
-_MESSAGES = selector(REGION, INSTANCE, VENUE, FEED)
+_MESSAGES = messages()
 _QUANTILES = ((0.5, "P50"), (0.99, "P99"), (0.999, "P99.9"))
-
-
-def _span(name: str) -> str:
-    return selector(REGION, INSTANCE, VENUE, FEED, f'span="{name}"')
 
 
 def _figures(frame: Frame) -> Row:
     of = frame.histograms
-    matched = per_second("tickpath_messages_total", selector(REGION, INSTANCE, VENUE, FEED, 'method="offset"'))
+    matched = per_second("tickpath_messages_total", messages('method="offset"'))
     figures = [
         panels.number(
             About(title=title, meaning=meaning, empty=empty, unit=unit, levels=levels, width=4, height=4),
@@ -64,7 +60,7 @@ def _figures(frame: Frame) -> Row:
                 (
                     f"In host {name}",
                     "NIC → published. No exchange clock is in it.",
-                    of.quantile(quantile, SPAN, _span("in_host"), ""),
+                    of.quantile(quantile, SPAN, span("in_host"), ""),
                     NO_WIRE,
                     panels.SECONDS,
                     panels.LATENCY,
@@ -74,7 +70,7 @@ def _figures(frame: Frame) -> Row:
             (
                 "Exporters",
                 "Exporters of the region that are scraped.",
-                f"count(tickpath_build_info{_HERE})",
+                f"count(tickpath_build_info{HERE})",
                 "No exporter of this region is scraped (tickpath_build_info): see targets/ and the label region.",
                 COUNT,
                 panels.NONE,
@@ -96,11 +92,8 @@ def _hops(frame: Frame) -> Row:
             width=24,
             height=9,
         ),
-        [
-            Query(of.average(HOP, selector(REGION, INSTANCE, VENUE, FEED, f'hop="{hop}"'), "hop"), "{{hop}}")
-            for hop in HOPS
-        ],
-        Query(of.average(SPAN, _span("total"), "span"), "{{span}}"),
+        [Query(of.average(HOP, messages(f'hop="{hop}"'), "hop"), "{{hop}}") for hop in HOPS],
+        Query(of.average(SPAN, span("total"), "span"), "{{span}}"),
     )
     quantiles = [
         panels.lines(
@@ -132,7 +125,7 @@ def _hosts(frame: Frame) -> Row:
             (
                 "In host P99 per host",
                 "NIC → published on each host.",
-                of.quantile(0.99, SPAN, _span("in_host"), "instance"),
+                of.quantile(0.99, SPAN, span("in_host"), "instance"),
                 NO_WIRE,
                 panels.SECONDS,
                 panels.LATENCY,
@@ -140,7 +133,7 @@ def _hosts(frame: Frame) -> Row:
             (
                 "kernel_to_user P99 per host",
                 HOPS["kernel_to_user"][0],
-                of.quantile(0.99, HOP, selector(REGION, INSTANCE, VENUE, FEED, 'hop="kernel_to_user"'), "instance"),
+                of.quantile(0.99, HOP, messages('hop="kernel_to_user"'), "instance"),
                 HOPS["kernel_to_user"][1],
                 panels.SECONDS,
                 panels.LATENCY,
@@ -168,7 +161,7 @@ def _connections(frame: Frame) -> Row:
             width=8,
         ),
         *(
-            Query(of.quantile(quantile, CONNECT, _HERE, "family"), f"{name} {{{{family}}}}")
+            Query(of.quantile(quantile, CONNECT, HERE, "family"), f"{name} {{{{family}}}}")
             for quantile, name in _QUANTILES[:2]
         ),
         log=True,
@@ -182,7 +175,7 @@ def _connections(frame: Frame) -> Row:
             levels=panels.NONE,
             width=8,
         ),
-        Query(over_window("tickpath_feed_connects_total", _HERE, "result"), "{{result}}"),
+        Query(over_window("tickpath_feed_connects_total", HERE, "result"), "{{result}}"),
     )
     gaps = panels.lines(
         About(
@@ -193,7 +186,7 @@ def _connections(frame: Frame) -> Row:
             levels=ANY,
             width=8,
         ),
-        Query(over_window("tickpath_feed_gaps_total", _HERE, "instance"), "{{instance}} venue's sequence"),
+        Query(over_window("tickpath_feed_gaps_total", HERE, "instance"), "{{instance}} venue's sequence"),
         Query(over_window("tickpath_missed_messages_total", _MESSAGES, "instance"), "{{instance}} missed"),
     )
     return Row("Connections", [connect, connects, gaps])
@@ -201,8 +194,8 @@ def _connections(frame: Frame) -> Row:
 
 def _saturation(frame: Frame) -> Row:
     of = frame.histograms
-    queueing = selector(REGION, INSTANCE, VENUE, FEED, 'part=~"app_busy|backlog"')
-    wake = selector(REGION, INSTANCE, VENUE, FEED, 'part="wake"')
+    queueing = messages('part=~"app_busy|backlog"')
+    wake = messages('part="wake"')
     lines = (
         (
             "The application's own queueing, P99",
@@ -226,10 +219,10 @@ def _saturation(frame: Frame) -> Row:
             "Messages not published (the queue was full), records overwritten before they were read, and what the "
             "correlator dropped to stay within its memory, in each step.",
             (
-                Query(over_window("tickpath_publish_dropped_messages_total", _HERE, "instance"), "{{instance}} full"),
-                Query(over_window("tickpath_ring_lost_records_total", _HERE, "instance"), "{{instance}} lost"),
+                Query(over_window("tickpath_publish_dropped_messages_total", HERE, "instance"), "{{instance}} full"),
+                Query(over_window("tickpath_ring_lost_records_total", HERE, "instance"), "{{instance}} lost"),
                 Query(
-                    f"{over_window('tickpath_evicted_total', _HERE, 'instance, what')} > 0",
+                    f"{over_window('tickpath_evicted_total', HERE, 'instance, what')} > 0",
                     "{{instance}} {{what}} evicted",
                 ),
             ),
@@ -251,21 +244,21 @@ def _saturation(frame: Frame) -> Row:
         (
             "Exporter: CPU",
             "Share of one core. At 1 the correlator has no time left, and rings are lapped.",
-            f"sum by (instance) (rate(process_cpu_seconds_total{_HERE}[$__rate_interval]) {own})",
+            f"sum by (instance) (rate(process_cpu_seconds_total{HERE}[$__rate_interval]) {own})",
             SHARE,
             BUSY,
         ),
         (
             "Exporter: memory",
             "Resident memory. It is bounded: a line that goes on rising is a fault.",
-            f"sum by (instance) (process_resident_memory_bytes{_HERE} {own})",
+            f"sum by (instance) (process_resident_memory_bytes{HERE} {own})",
             "bytes",
             ((500e6, "yellow"), (1e9, "red")),
         ),
         (
             "Messages that wait for stamps",
             "Messages received whose stamps are not all there yet; they are in no other figure. Some are normal.",
-            f"sum by (instance) (tickpath_pending_messages{_HERE})",
+            f"sum by (instance) (tickpath_pending_messages{HERE})",
             COUNT,
             ((100_000, "yellow"), (1_000_000, "red")),
         ),

@@ -197,8 +197,7 @@ static struct tp_conn *conn_half(struct tp_join *j, const struct tp_row *row, ui
     return NULL;
 }
 
-/* True: the handle stands for `known`, NULL where it stands for nothing that can be read. False: it is new, by `row`.
- */
+/* True: the handle stands for `known`, NULL where nothing can be read of it. False: it is new, and its row is `row`. */
 static bool settled(const struct tp_input *in, uint32_t handle, void **known, struct tp_row *row) {
     uint32_t index = handle & 0xffffu;
     *known = NULL;
