@@ -42,7 +42,11 @@ class Port:
         mtu: int,
         promiscuous: bool,
         stamps: bool,
-    ) -> None: ...
+        stamp_call: str = ...,
+        stamp_bits: int = ...,
+    ) -> None:
+        """`stamp_call`, `stamp_bits`: what reads the clock of the port's stamps, and how wide it is, for a driver that
+        the table does not know."""
     @property
     def driver(self) -> str: ...
     @property

@@ -75,6 +75,8 @@ cdef extern from "dpdk_capture/port.h" nogil:
         bint promiscuous
         bint stamps
         uint64_t tx_offloads
+        uint8_t told_reading
+        uint8_t told_bits
 
     struct tp_dpdk_port:
         uint16_t id
@@ -183,6 +185,9 @@ _READINGS = {
 }
 
 
+_CALLS = {call: reading for reading, call in _READINGS.items()}
+
+
 def version():
     return rte_version().decode()
 
@@ -264,7 +269,8 @@ cdef class Port:
     cdef bint is_open
 
     def __cinit__(self, str name not None, *, uint16_t queues, uint16_t tx_queues, uint16_t descriptors,
-                  uint32_t buffers, uint16_t mtu, bint promiscuous, bint stamps):
+                  uint32_t buffers, uint16_t mtu, bint promiscuous, bint stamps, str stamp_call="",
+                  uint8_t stamp_bits=64):
         cdef char why[512]
         cdef int error
         cdef bytes encoded = name.encode()
@@ -272,6 +278,7 @@ cdef class Port:
         cdef tp_dpdk_port_config config = tp_dpdk_port_config(
             rx_queues=queues, tx_queues=tx_queues, descriptors=descriptors, buffers=buffers, mtu=mtu,
             promiscuous=promiscuous, stamps=stamps, tx_offloads=TP_EXCEPTION_TX_OFFLOADS if tx_queues else 0,
+            told_reading=_CALLS[stamp_call], told_bits=stamp_bits,
         )
         self.name = name
         self.no_stamps = ""

@@ -46,6 +46,8 @@ def _open_port(config: DpdkConfig, device: Device) -> Port:
             mtu=config.mtu,
             promiscuous=config.promiscuous,
             stamps=config.stamps != "poll",
+            stamp_call="" if config.stamp_clock == "table" else config.stamp_clock,
+            stamp_bits=config.stamp_bits,
         )
     except OSError as error:
         if error.errno == errno.EINVAL:

@@ -66,6 +66,11 @@ class DpdkConfig(msgspec.Struct, frozen=True, kw_only=True):
             "port's own or nothing; poll: the TSC"
         ),
     ] = "auto"
+    stamp_clock: Annotated[
+        Literal["table", "rte_eth_read_clock", "rte_eth_timesync_read_time"],
+        Meta(description="what reads the clock of the port's stamps, where the table of drivers does not know it"),
+    ] = "table"
+    stamp_bits: Annotated[int, Meta(ge=16, le=64, description="its width, where the table does not know it")] = 64
     memory: Annotated[
         Literal["auto", "huge", "none"],
         Meta(description="huge pages (held by this process alone and given back) or none; auto: where enough are free"),

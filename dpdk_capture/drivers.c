@@ -22,8 +22,8 @@ static const struct tp_dpdk_driver drivers[] = {
     /* A virtual function is given its stamps by the card and no way to read the clock behind them. */
     {"net_iavf", "ns of the PTP clock", NULL, 0, 64, TP_DPDK_READ_NONE, TP_SOURCE_HW, 1},
     /* What libpcap says of the frame: the kernel's stamp of a live interface, or what a file holds. */
-    {"net_pcap", "us of the host's realtime clock", "tests: each frame of a file", 1000, 64, TP_DPDK_READ_HOST,
-     TP_SOURCE_SW, 0},
+    {"net_pcap", "us of the host's realtime clock", "tests that play a file", 1000, 64, TP_DPDK_READ_HOST, TP_SOURCE_SW,
+     0},
 };
 
 const struct tp_dpdk_driver *tp_dpdk_driver_at(size_t index) {

@@ -122,6 +122,7 @@ static bool spoiled(const struct rte_mbuf *frame, const uint8_t *bytes, const st
 struct burst {
     struct tp_event event;
     int64_t seen_ns;
+    struct tp_dpdk_plausible plausible;
 };
 
 static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst) {
@@ -148,7 +149,7 @@ static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const 
         return;
     }
     struct tp_event event = burst->event;
-    if (loop->stamps->driver && !tp_dpdk_stamp(loop->stamps, frame, &event))
+    if (loop->stamps->driver && !tp_dpdk_stamp(loop->stamps, &burst->plausible, frame, &event))
         loop->tally.unstamped++;
     event.segment.frame = loop->frames++;
     event.segment.seq = packet.seq;
@@ -172,6 +173,7 @@ static void take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint
     struct burst burst = {
         .event = {.kind = TP_KIND_SEGMENT, .clock = TP_CLOCK_TSC, .source = TP_SOURCE_POLL, .row = TP_ROW_NONE},
         .seen_ns = tp_monotonic_ns(),
+        .plausible = tp_dpdk_stamps_plausible(loop->stamps, stamp_tsc),
     };
     burst.event.time_ns = (int64_t)stamp_tsc;
     burst.event.segment.seen_ns = (uint64_t)burst.seen_ns;

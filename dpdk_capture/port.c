@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tickpath/event.h"
+
 #define CACHE_BUFFERS 256
 #define KEY_BYTES 64
 /* Ethernet header, two VLAN tags, check sequence. */
@@ -143,7 +145,14 @@ int tp_dpdk_port_open(struct tp_dpdk_port *port, const char *name, const struct 
         return failed(error, "rte_eth_dev_info_get", why, why_bytes);
     snprintf(port->name, sizeof(port->name), "%s", name);
     snprintf(port->driver_name, sizeof(port->driver_name), "%s", info.driver_name);
-    port->driver = config->stamps ? tp_dpdk_driver_find(info.driver_name) : NULL;
+    port->told = (struct tp_dpdk_driver){.name = port->driver_name,
+                                         .unit = "tick",
+                                         .bits = config->told_bits,
+                                         .reading = config->told_reading,
+                                         .source = TP_SOURCE_HW,
+                                         .advertised = 1};
+    if (config->stamps)
+        port->driver = config->told_reading ? &port->told : tp_dpdk_driver_find(info.driver_name);
     port->device = info.if_index ? info.if_index : number_of(name);
     port->node = (int16_t)rte_eth_dev_socket_id(port->id);
     struct rte_ether_addr mac;

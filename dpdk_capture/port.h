@@ -26,6 +26,8 @@ struct tp_dpdk_port_config {
     bool promiscuous;
     bool stamps;          /* ask for the port's own stamps */
     uint64_t tx_offloads; /* RTE_ETH_TX_OFFLOAD_...: taken where the port has them */
+    uint8_t told_reading; /* what reads their clock, for drivers that the table does not know (enum tp_dpdk_reading) */
+    uint8_t told_bits;
 };
 
 struct tp_dpdk_port {
@@ -46,6 +48,7 @@ struct tp_dpdk_port {
     char name[TP_DPDK_NAME_BYTES];
     char driver_name[TP_DPDK_NAME_BYTES];
     const struct tp_dpdk_driver *driver; /* NULL: its stamps are not known */
+    struct tp_dpdk_driver told;          /* what the operator says of it */
     struct rte_mempool *pool;
     int stamp_offset; /* of the stamp in a buffer; -1: there is none */
     uint64_t stamp_flag;

@@ -59,7 +59,7 @@ int tp_dpdk_stamps_read(struct tp_dpdk_stamps *stamps, struct tp_event *out) {
     bool tsc = !stamps->driver;
     int64_t shortest = INT64_MAX;
     struct tp_reading best = {0};
-    uint64_t raw;
+    uint64_t raw, read_tsc = 0;
     if (!tsc && stamps->driver->reading == TP_DPDK_READ_HOST)
         return -EAGAIN;
     int64_t before = tp_monotonic_ns();
@@ -75,6 +75,7 @@ int tp_dpdk_stamps_read(struct tp_dpdk_stamps *stamps, struct tp_event *out) {
         if (after - before < shortest) {
             shortest = after - before;
             best = (struct tp_reading){(int64_t)raw, before, after};
+            read_tsc = rte_rdtsc();
         }
         before = after;
     }
@@ -90,6 +91,10 @@ int tp_dpdk_stamps_read(struct tp_dpdk_stamps *stamps, struct tp_event *out) {
             out->flags = TP_CLOCK_STEPPED;
         int64_t bound_ns = tp_fit_convert(&stamps->fit, best.time_ns, &at) == 0 ? at.bound_ns : 0;
         atomic_store_explicit(&stamps->bound_ns, bound_ns, memory_order_relaxed);
+        double ns_per_tick = tp_fit_ns_per_tick(&stamps->fit);
+        double ticks_per_tsc = ns_per_tick > 0 ? 1e9 / (double)stamps->tsc_hz / ns_per_tick : 0;
+        atomic_store_explicit(&stamps->reference_tsc, read_tsc, memory_order_relaxed);
+        atomic_store_explicit(&stamps->ticks_per_tsc, ticks_per_tsc, memory_order_relaxed);
     }
     out->time_ns = best.time_ns;
     out->reading.before_ns = best.before_ns;

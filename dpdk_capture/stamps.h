@@ -28,7 +28,9 @@ struct tp_dpdk_stamps {
     uint64_t tsc_hz;
     _Atomic int64_t reference; /* the counter at its last reading, unwrapped */
     _Atomic int64_t bound_ns;  /* of the fit at its last reading; 0: no fit yet */
-    struct tp_fit fit;         /* of who reads */
+    _Atomic uint64_t reference_tsc;
+    _Atomic double ticks_per_tsc; /* 0: no fit yet */
+    struct tp_fit fit;            /* of who reads */
     bool read_before;
 };
 
@@ -49,22 +51,43 @@ static inline int64_t tp_dpdk_unwrap(const struct tp_dpdk_stamps *stamps, uint64
     return reference + ((int64_t)ahead >> (64 - bits));
 }
 
-/* Puts the port's own stamp of a frame into its record. false: the frame has none. */
-static inline bool tp_dpdk_stamp(const struct tp_dpdk_stamps *stamps, const struct rte_mbuf *frame,
-                                 struct tp_event *event) {
+/* Stamps that a burst of now can have: after a step of the clock, until a reading shows it, they are none of these. */
+struct tp_dpdk_plausible {
+    int64_t first;
+    int64_t last;
+};
+
+static inline struct tp_dpdk_plausible tp_dpdk_stamps_plausible(const struct tp_dpdk_stamps *stamps, uint64_t tsc) {
+    struct tp_dpdk_plausible all = {INT64_MIN, INT64_MAX};
+    double rate = stamps->driver ? atomic_load_explicit(&stamps->ticks_per_tsc, memory_order_relaxed) : 0;
+    if (rate <= 0)
+        return all;
+    int64_t since = (int64_t)(tsc - atomic_load_explicit(&stamps->reference_tsc, memory_order_relaxed));
+    int64_t now = atomic_load_explicit(&stamps->reference, memory_order_relaxed) + (int64_t)((double)since * rate);
+    int64_t second = (int64_t)((double)stamps->tsc_hz * rate);
+    return (struct tp_dpdk_plausible){now - second, now + second / 1000};
+}
+
+/* Puts the port's own stamp of a frame into its record. false: the frame has none that can be. */
+static inline bool tp_dpdk_stamp(const struct tp_dpdk_stamps *stamps, const struct tp_dpdk_plausible *plausible,
+                                 const struct rte_mbuf *frame, struct tp_event *event) {
     const struct tp_dpdk_driver *driver = stamps->driver;
     if (!(frame->ol_flags & stamps->flag))
         return false;
     uint64_t raw = *RTE_MBUF_DYNFIELD(frame, stamps->offset, const rte_mbuf_timestamp_t *);
-    event->source = driver->source;
     if (driver->reading == TP_DPDK_READ_HOST) {
+        event->source = driver->source;
         event->clock = TP_CLOCK_REALTIME;
         event->time_ns = (int64_t)(raw * driver->tick_ns);
         event->segment.bound_ns = driver->tick_ns;
         return true;
     }
+    int64_t time = tp_dpdk_unwrap(stamps, raw);
+    if (time < plausible->first || time > plausible->last)
+        return false;
+    event->source = driver->source;
     event->clock = TP_CLOCK_NIC;
-    event->time_ns = tp_dpdk_unwrap(stamps, raw);
+    event->time_ns = time;
     int64_t bound_ns = atomic_load_explicit(&stamps->bound_ns, memory_order_relaxed);
     event->segment.bound_ns = bound_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)bound_ns;
     return true;
