@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LOG_BYTES 8192
@@ -54,24 +55,35 @@ size_t tp_dpdk_log(char *out, size_t bytes) {
     return length;
 }
 
-/* Standard output belongs to whoever runs the command. @return what to give to unmute. */
-static int mute(void) {
-    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    fflush(stdout);
-    int saved = null < 0 ? -1 : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (saved >= 0)
-        dup2(null, STDOUT_FILENO);
-    if (null >= 0)
-        close(null);
-    return saved;
+/* A standard stream belongs to whoever runs the command: what EAL prints there goes to a file in memory meanwhile. */
+struct diverted {
+    int stream;
+    int saved;
+    int into;
+};
+
+static struct diverted divert(int stream) {
+    struct diverted d = {.stream = stream, .saved = fcntl(stream, F_DUPFD_CLOEXEC, 3), .into = -1};
+    d.into = memfd_create("tickpath-eal", MFD_CLOEXEC);
+    if (d.saved >= 0 && d.into >= 0)
+        dup2(d.into, stream);
+    return d;
 }
 
-static void unmute(int saved) {
-    if (saved < 0)
+static void restore(const struct diverted *d) {
+    char text[1024];
+    ssize_t bytes;
+    if (d->saved >= 0) {
+        dup2(d->saved, d->stream);
+        close(d->saved);
+    }
+    if (d->into < 0)
         return;
-    fflush(stdout);
-    dup2(saved, STDOUT_FILENO);
-    close(saved);
+    /* Its usage, hundreds of lines of standard output, is of no use to the operator of another command. */
+    lseek(d->into, 0, SEEK_SET);
+    while (d->stream == STDERR_FILENO && (bytes = read(d->into, text, sizeof(text))) > 0)
+        keep(NULL, text, (size_t)bytes);
+    close(d->into);
 }
 
 int tp_dpdk_start(int argc, char *const *argv) {
@@ -97,12 +109,14 @@ int tp_dpdk_start(int argc, char *const *argv) {
     cpu_set_t before;
     bool known = sched_getaffinity(0, sizeof(before), &before) == 0;
     tried = true;
-    int out = mute();
+    fflush(NULL);
+    struct diverted out = divert(STDOUT_FILENO), err = divert(STDERR_FILENO);
     rte_errno = 0;
     int taken = rte_eal_init(argc, copies);
     int error = taken >= 0 ? 0 : rte_errno ? -rte_errno : -EINVAL;
-    unmute(out);
-    fflush(stream);
+    fflush(NULL);
+    restore(&out);
+    restore(&err);
     if (known)
         sched_setaffinity(0, sizeof(before), &before);
     return error;

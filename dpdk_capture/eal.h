@@ -8,7 +8,8 @@
 #include <stddef.h>
 
 /* Starts it with these arguments (argv[0] is the program's name; all are copied, for it keeps them). EAL pins the
- * calling thread and prints its usage to standard output when it understands nothing: both are undone here.
+ * calling thread and prints its usage to standard output when it understands nothing: both are undone here,
+ * and what it says to standard error joins its log.
  *
  * @return 0; -EALREADY: it was started before, and cannot be twice in a process; -errno of what failed, and
  *         tp_dpdk_log says what. */

@@ -87,7 +87,7 @@ def explained(log: str, fallback: str) -> str:
     """One line out of what EAL said: its last complaint, and a remedy where one is known."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     told = [line for line in lines if not any(word in line for word in ("Detected", "Selected", "Probing", "No free"))]
-    line = told[-1] if told else fallback
+    line = told[-1].removeprefix("EAL: ") if told else fallback
     remedy = next((remedy for said, remedy in _REMEDIES if said in log), "")
     return f"{line}; {remedy}" if remedy else line
 

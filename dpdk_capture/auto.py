@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tickpath capture auto`: the wire source that this host offers, best first: a NIC bound for DPDK, else AF_PACKET."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import structlog
+
+from tickpath import config, log
+from tickpath.command import Command
+from tickpath.dpdk_capture import eal
+from tickpath.dpdk_capture.config import DpdkConfig
+from tickpath.dpdk_capture.device import DeviceError, chosen
+from tickpath.errors import ConfigError, NotHereError
+
+
+def _why_not(dpdk: DpdkConfig) -> str:
+    """Why DPDK cannot capture here; empty when it can."""
+    try:
+        chosen(dpdk.device)
+        eal.library()
+    except (DeviceError, NotHereError) as error:
+        return str(error)
+    if os.geteuid() != 0:
+        return "a NIC is bound for DPDK, and only root can use it"
+    return ""
+
+
+def _run(args: argparse.Namespace) -> int:
+    common = log.set_up(args)
+    dpdk = config.load(DpdkConfig, "dpdk", args)
+    told = structlog.get_logger()
+    try:
+        reason = _why_not(dpdk)
+    except ConfigError as error:
+        reason = str(error)
+    if reason:
+        told.info("wire_source", source="af_packet", not_dpdk=reason)
+        # The same process goes on as the probe: what supervises it keeps its pid.
+        argv = [sys.executable, "-P", "-m", "tickpath", "probe", "wire", "--directory", str(common.directory)]
+        argv += ["--log-format", common.log_format, "--log-level", common.log_level]
+        if args.config:
+            argv += ["--config", str(args.config)]
+        os.execv(sys.executable, argv)
+    told.info("wire_source", source="dpdk", device=chosen(dpdk.device).name, why="it is bound for DPDK and free")
+    from tickpath.dpdk_capture.capture import run  # noqa: PLC0415
+
+    return run(dpdk, common.directory)
+
+
+command = Command(
+    help="record the wire by the best source that this host offers: DPDK where a NIC is bound for it, else AF_PACKET",
+    add_arguments=config.add_common_flags,
+    run=_run,
+)
