@@ -24,6 +24,14 @@ _LEFT_OUT_ENDINGS = ("__mypyc.cpython-311-x86_64-linux-gnu.so",)
 # On a busy host an emulated timer may be too late for the kernel's check of it.
 _APPEND = "console=ttyS0 loglevel=4 panic=-1 mitigations=off no_timer_check"
 _MEMORY_MIB = 1536
+# Two NICs on one cable, and an IOMMU, without which vfio-pci takes none: one that DPDK has a driver for and Debian's
+# kernel for virtual machines has not, and one for who is at its other end.
+_CABLE = (
+    *("-device", "intel-iommu,intremap=on", "-netdev", "hubport,id=near,hubid=0", "-netdev", "hubport,id=far,hubid=0"),
+    *("-device", "e1000e,netdev=near,mac=02:00:00:00:00:02"),
+    *("-device", "virtio-net-pci,netdev=far,mac=02:00:00:00:00:01,csum=off,gso=off,mrg_rxbuf=off"),
+)
+_CABLE_APPEND = "intel_iommu=on tickpath.cable"
 _CONSOLE_LINES = 40
 
 
@@ -73,6 +81,7 @@ def run(
     payload: Path,
     timeout_s: float,
     append: str = "",
+    cable: bool = False,
     listen: Callable[[bytes], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Ended:
@@ -88,17 +97,19 @@ def run(
     script = folder / "command"
     script.write_bytes(command.encode() + b"\n")
     os.truncate(script, (script.stat().st_size + 511) // 512 * 512)
+    words = (_APPEND, kernel.words, _CABLE_APPEND if cable else "", append)
     argv = [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
         *("-cpu", "max", "-smp", "2", "-m", f"{_MEMORY_MIB}M", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-serial", f"file:{folder / 'console'}"),
         *("-kernel", made / "vmlinuz", "-initrd", made / "initrd"),
-        *("-append", " ".join(filter(None, (_APPEND, kernel.words, append)))),
+        *("-append", " ".join(filter(None, words))),
         *_drive(system),
         *_drive(made / "modules.ext4"),
         *_drive(payload),
         *_drive(script),
         *("-device", "virtio-serial-pci", *_port(1, folder / "output"), *_port(2, folder / "returned")),
+        *(_CABLE if cable else ()),  # behind the ports, whose names are by the order of the devices
     ]
     began = time.monotonic()
     with (folder / "emulator").open("wb") as errors, (folder / "output").open("rb") as output:

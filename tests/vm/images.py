@@ -29,10 +29,12 @@ ROOT = HERE.parents[1]
 SUITE = "bookworm"
 PYTHON = (3, 11)  # the suite's
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# bpfcc brings its own compiler: the rung for kernels without BTF.
+# bpfcc brings its own compiler: the rung for kernels without BTF. DPDK's drivers are plug-ins: nothing needs them.
 _PACKAGES = (
     *("bpftool", "ethtool", "iproute2", "iputils-ping", "kmod", "libbpf1", "mount", "netbase", "nftables", "openssl"),
     *("procps", "python3", "python3-bpfcc", "tcpdump", "util-linux"),
+    *("dpdk", "librte-bus-pci23", "librte-bus-vdev23", "librte-mempool-ring23", "librte-net-af-packet23"),
+    *("librte-net-e1000-23", "librte-net-null23", "librte-net-pcap23", "librte-net-ring23", "librte-net-virtio23"),
 )
 _NOT_INSTALLED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 # What the initrd loads, with what these need.

@@ -35,6 +35,8 @@ class Guest:
     kernel: str
     lockdown: str
     rungs: dict[str, str]
+    cable: bool = False
+    """Whether it has two NICs on one cable, one of them to give to DPDK."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def _play(
             payload=disk,
             timeout_s=_GUEST_TIMEOUT_S,
             append="" if guest.lockdown == "none" else f"lockdown={guest.lockdown}",
+            cable=guest.cable,
             listen=lambda said: talkative and sys.stdout.buffer.write(said) and sys.stdout.buffer.flush(),
             stop=stop,
         )
@@ -131,6 +134,8 @@ def _play(
         ended = "the guest did not come to its end"
         say(f"{guest.name}: {error}")
     cells = [_judged(guest, rung, folder / "results", suites["skips"], ended) for rung in guest.rungs]
+    for table in sorted((folder / "results").glob("*.table")):
+        print(f"--- {guest.name}\n{table.read_text()}", end="", flush=True)
     if any(cell.wrong for cell in cells):
         said = (folder / "output").read_text(errors="replace").splitlines()
         print("\n".join([f"--- {guest.name} said", *said[-200:]]), flush=True)

@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", choices=KERNELS, default="6.12")
     parser.add_argument("--append", default="", help="words for the kernel's command line")
+    parser.add_argument("--cable", action="store_true", help="with two NICs, one for vfio-pci, on one cable")
     parser.add_argument("--timeout", type=float, default=600, help="seconds until the guest is ended")
     parser.add_argument("--results", type=Path, help="folder for what the command leaves in /results, and the console")
     parser.add_argument("command", nargs="+", help="what to run: a line for sh, or words")
@@ -45,6 +46,7 @@ def main() -> int:
                 payload=disk,
                 timeout_s=arguments.timeout,
                 append=arguments.append,
+                cable=arguments.cable,
                 listen=_show,
             )
         except (GuestError, ImageError) as error:

@@ -25,7 +25,7 @@ def _wrong(results: Path, rung: str, skips: tuple[str, ...] = ()) -> str:
 def test_every_row_names_a_kernel_that_is_made_and_every_rung() -> None:
     for guest in (Guest(**row) for row in MATRIX["guest"]):
         assert guest.kernel in KERNELS
-        assert set(guest.rungs) | {"bcc"} == set(RUNGS)
+        assert set(guest.rungs) | {"bcc"} == set(RUNGS) or guest.cable
         for expected in guest.rungs.values():
             assert expected.startswith("refused: ") or expected.removeprefix("passed ") in MATRIX["suites"]
 
