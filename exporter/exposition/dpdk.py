@@ -38,6 +38,7 @@ _COUNTERS: tuple[tuple[str, str, str, tuple[tuple[str, str], ...], float], ...] 
     ("unstamped_frames", "Frames without the port's stamp; the poll's was taken.", "", (("", "dpdk_unstamped"),), 1),
     ("polls", "Polls of the queue.", "", (("", "dpdk_polls"),), 1),
     ("idle_polls", "Polls that brought nothing.", "", (("", "dpdk_polls_idle"),), 1),
+    ("held_polls", "Polls after which frames of the kernel waited for room in the port.", "", (("", "dpdk_held"),), 1),
     ("busy_seconds", "Time that a loop spent on polls that brought frames.", "", (("", "dpdk_busy_ns"),), 1e-9),
 )
 _GAUGES = (

@@ -31,13 +31,14 @@ def tickpath(*arguments: str) -> list[str]:
 class Capture:
     """One life of `tickpath capture dpdk --mode inline`."""
 
-    def __init__(self, wire: TruthWire, folder: Path, *flags: str) -> None:
+    def __init__(self, wire: TruthWire, folder: Path, *flags: str, idle_sleep_us: int = 20) -> None:
         folder.mkdir(exist_ok=True)
         self.log = folder / f"capture-{len(list(folder.glob('capture-*')))}.log"
         self.rings = folder / "rings"
         device = f"net_af_packet0,iface={wire.client.device},{_FRAMES}"
         argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", device, "--memory", "none", *flags)
-        argv += ["--idle-sleep-us", "20"]  # who else runs on this machine shall have some of it
+        # Not 0: who else runs on this machine shall have some of it.
+        argv += ["--idle-sleep-us", str(idle_sleep_us)]
         with self.log.open("wb") as log:
             self.process = wire.run_in(
                 wire.client,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In a guest whose second NIC has the other end of the cable: a NIC bound to vfio-pci, inline, with all probes above."""
+"""In a guest whose second NIC has the other end of the cable: a NIC bound to vfio-pci, inline, all probes above it."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
 def test_a_poll_loop_tells_what_it_did_with_every_frame() -> None:
     counted = {"dpdk_polls": 900, "dpdk_polls_idle": 800, "dpdk_received": 110, "dpdk_published": 100, "dpdk_other": 10}
     counted |= {"dpdk_busy_ns": 2_500_000_000, "dpdk_missed": 3, "frames_dropped": 1, "dpdk_holes": 4}
-    counted |= {"dpdk_residence_ns": 1500, "dpdk_bound_ns": 700, "dpdk_to_kernel": 9}
+    counted |= {"dpdk_residence_ns": 1500, "dpdk_bound_ns": 700, "dpdk_to_kernel": 9, "dpdk_held": 6}
     ring = RingState(2, "dpdk-0000-01-00.0-0", "wire", True, 0, 0, 5, counted)
     found = samples(observation(replace(full_snapshot(), rings=(ring,))))
     name = {"ring": ring.name}
@@ -118,6 +118,7 @@ def test_a_poll_loop_tells_what_it_did_with_every_frame() -> None:
     assert found[key("tickpath_wire_frames_discarded_total", reason="dropped", **name)] == 4
     assert found[key("tickpath_dpdk_sequence_gaps_total", **name)] == 4
     assert found[key("tickpath_dpdk_idle_polls_total", **name)] == 800
+    assert found[key("tickpath_dpdk_held_polls_total", **name)] == 6
     assert found[key("tickpath_dpdk_busy_seconds_total", **name)] == 2.5
     assert found[key("tickpath_dpdk_residence_seconds", **name)] == 1.5e-6
     assert found[key("tickpath_dpdk_stamp_bound_seconds", **name)] == 7e-7
