@@ -155,6 +155,8 @@ class Snapshot:
     """What was dropped to stay within bounded memory, by what it was ("connection", "segment", "message")."""
     connects: Mapping[str, int] = field(default_factory=dict)
     """Attempts to connect that kernel probes saw, by result ("opened", "timed_out"); all of them once there was any."""
+    stamp_bounds: Mapping[str, int] = field(default_factory=dict)
+    """By source ("hw"): how far, in nanoseconds, lately matched messages' own arrivals may be off by their clock."""
     connect_latencies: Mapping[str, Histogram] = field(default_factory=dict)
     """How long those that succeeded took, by family ("ipv4", "ipv6")."""
     pings: tuple[Pings, ...] = ()

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from tickpath._event cimport tp_event
 from tickpath._histogram cimport tp_histogram
 
 
@@ -231,6 +232,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint32_t ping_series_count
         tp_correlator_totals totals
         tp_connects connects
+        int64_t bounds_ns[7]
 
     struct tp_correlator:
         pass
@@ -264,3 +266,17 @@ cdef extern from "exporter/correlator/drain.h" nogil:
     int tp_drain_start(tp_correlator *c, const tp_drain_pace *pace, tp_drain **out)
     void tp_drain_stop(tp_drain *d)
     void tp_drain_look(tp_drain *d, tp_drain_state *out)
+
+
+cdef extern from "exporter/correlator/timeline.h" nogil:
+    enum: TP_TIMELINE_SELF
+    struct tp_placed:
+        int64_t time_ns
+        int64_t bound_ns
+        int64_t offset_ns
+    struct tp_timeline:
+        uint64_t refused
+    void tp_timeline_init(tp_timeline *)
+    void tp_timeline_reading(tp_timeline *, uint32_t ring, const tp_event *)
+    int tp_timeline_convert(const tp_timeline *, uint32_t ring, uint8_t clock, uint32_t device, int64_t stamp_ns,
+                            tp_placed *out)

@@ -4,6 +4,9 @@
 from pathlib import Path
 from typing import Any, TypedDict, final
 
+import numpy as np
+import numpy.typing as npt
+
 from tickpath.histogram import Histogram
 
 LEGS: dict[str, int]
@@ -91,4 +94,21 @@ class CorrelatorCore:
         dict[str, int],
         tuple[list[int], list[Histogram]],
         tuple[list[PingView], list[tuple[int, int, Histogram]]],
+        dict[int, int],
     ]: ...
+
+class Timeline:
+    """The correlator's clocks alone: what a stamp comes to after the readings before it."""
+
+    def place(
+        self,
+        ring: int,
+        records: npt.NDArray[np.uint8],
+        times_ns: npt.NDArray[np.int64],
+        bounds_ns: npt.NDArray[np.int64],
+        errors: npt.NDArray[np.int64],
+    ) -> None:
+        """Take the records of a ring (as bytes) in their order: CLOCK readings, and SEGMENTs, each by those before it.
+
+        Of a segment: its time and bound, and 0, or EAGAIN (no readings of that clock), or ERANGE (near a step of it).
+        """

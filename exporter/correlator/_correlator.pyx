@@ -5,8 +5,9 @@
 import os
 
 from libc.errno cimport ENOENT
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from tickpath._event cimport TP_KIND_CLOCK, TP_KIND_SEGMENT, TP_RECORD_BYTES, tp_event
 from tickpath._histogram cimport Histogram
 from tickpath.errors import RingError
 
@@ -220,7 +221,7 @@ cdef class CorrelatorCore:
         return taken
 
     def view(self):
-        """(labels, series, rings, clocks, totals, connects, pings) as plain tuples and dicts; exporter.correlator gives them names."""
+        """(labels, series, rings, clocks, totals, connects, pings, bounds) as plain tuples and dicts; exporter.correlator gives them names."""
         cdef tp_correlator_view view
         cdef int error
         with nogil:
@@ -250,6 +251,7 @@ cdef class CorrelatorCore:
                         for i in range(view.ping_series_count)
                     ],
                 ),
+                {i: view.bounds_ns[i] for i in range(TP_SOURCES) if view.bounds_ns[i] >= 0},
             )
         finally:
             tp_correlator_view_free(&view)
@@ -352,3 +354,31 @@ cdef dict _totals(const tp_correlator_totals *t):
         "flows": t.flows,
         "memory_bytes": t.memory_bytes,
     }
+
+
+cdef class Timeline:
+    """The correlator's clocks alone: what a stamp comes to after the readings before it."""
+
+    cdef tp_timeline timeline
+
+    def __cinit__(self):
+        tp_timeline_init(&self.timeline)
+
+    def place(self, uint32_t ring, const uint8_t[::1] records not None, int64_t[::1] times_ns not None,
+              int64_t[::1] bounds_ns not None, int64_t[::1] errors not None):
+        cdef Py_ssize_t i, count = records.shape[0] // TP_RECORD_BYTES
+        cdef const tp_event *event
+        cdef tp_placed at
+        if ring >= TP_TIMELINE_SELF or count > min(times_ns.shape[0], bounds_ns.shape[0], errors.shape[0]):
+            raise ValueError("no such ring, or no room for as many results as records")
+        for i in range(count):
+            event = <const tp_event *>&records[i * TP_RECORD_BYTES]
+            errors[i] = 0
+            if event.kind == TP_KIND_CLOCK:
+                tp_timeline_reading(&self.timeline, ring, event)
+            elif event.kind == TP_KIND_SEGMENT:
+                at.time_ns = at.bound_ns = 0
+                errors[i] = -tp_timeline_convert(&self.timeline, ring, event.clock, event.segment.ifindex,
+                                                 event.time_ns, &at)
+                times_ns[i] = at.time_ns
+                bounds_ns[i] = at.bound_ns

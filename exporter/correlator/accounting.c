@@ -71,6 +71,8 @@ void tp_account(struct tp_join *j, struct tp_label *label, struct tp_joined *r) 
         label->matched[r->tier][r->method][r->source]++;
     else
         label->unmatched[r->reason]++;
+    if (r->stamps & TP_STAMP_OWN && r->own_bound_ns > j->bounds_ns[0][r->source])
+        j->bounds_ns[0][r->source] = r->own_bound_ns;
     label->hol_blocked += r->blocked;
     label->retransmitted += !!(r->span_flags & TP_SPAN_COPIED);
     label->reordered += !!(r->span_flags & TP_SPAN_REORDERED);
@@ -149,6 +151,15 @@ void tp_account_free_pings(struct tp_join *j) {
             free(j->pings[i].rtt[source]);
     }
     free(j->pings);
+}
+
+void tp_account_age(struct tp_join *j, int64_t now_ns) {
+    if (now_ns < j->bounds_until_ns && now_ns >= j->bounds_until_ns - TP_BOUNDS_NS)
+        return;
+    j->bounds_until_ns = now_ns + TP_BOUNDS_NS;
+    memcpy(j->bounds_ns[1], j->bounds_ns[0], sizeof j->bounds_ns[1]);
+    for (int source = 0; source < TP_SOURCES; source++)
+        j->bounds_ns[0][source] = -1;
 }
 
 void tp_account_connect(struct tp_join *j, const struct tp_connect *connect) {

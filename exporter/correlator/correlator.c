@@ -374,6 +374,10 @@ int tp_correlator_view(struct tp_correlator *c, struct tp_correlator_view *out) 
     out->clock_count = tp_timeline_view(&j->timeline, out->clocks);
     out->totals = j->totals;
     out->connects = j->connects;
+    for (int source = 0; source < TP_SOURCES; source++) {
+        int64_t now_ns = j->bounds_ns[0][source], before_ns = j->bounds_ns[1][source];
+        out->bounds_ns[source] = now_ns > before_ns ? now_ns : before_ns;
+    }
     for (const struct tp_flow *f = j->flows; f; f = f->next)
         out->totals.spans_evicted += f->map.overflowed;
     out->totals.memory_bytes = j->limits.memory_bytes - j->budget;

@@ -262,6 +262,7 @@ struct tp_correlator_view {
     uint32_t ping_series_count;
     struct tp_correlator_totals totals;
     struct tp_connects connects;
+    int64_t bounds_ns[TP_SOURCES]; /* the largest of lately matched messages' own arrivals; -1: there was none */
 };
 
 /* NULL: out of memory. `read_clock`: take readings of this host's realtime clock at every poll. */

@@ -134,7 +134,7 @@ class Correlator:
 
     def snapshot(self) -> Snapshot:
         """Return a consistent state, taken between two batches of records."""
-        labels, series, rings, clocks, totals, (results, by_family), pings = self._core.view()
+        labels, series, rings, clocks, totals, (results, by_family), pings, bounds = self._core.view()
         used = [label for label in labels if label["messages"]]
         return Snapshot(
             series=tuple(_series(labels[label], Leg(leg), Source(source), h, e) for label, leg, source, h, e in series),
@@ -190,6 +190,7 @@ class Correlator:
             connects=MappingProxyType(
                 {result.name.lower(): results[result] for result in ConnectResult} if any(results) else {}
             ),
+            stamp_bounds=MappingProxyType({_source(Source(source)): bound for source, bound in bounds.items()}),
             connect_latencies=MappingProxyType(
                 {family: h for family, h in zip(("ipv4", "ipv6"), by_family, strict=True) if h.count}
             ),

@@ -19,7 +19,8 @@
 #define TP_KERNEL_SKEW_NS INT64_C(10000)
 /* How long after a message the successor of the last wire producer may still come into sight. */
 #define TP_SUCCESSION_NS (5 * TP_HOUSEKEEPING_NS)
-#define TP_NEAR_NS INT64_C(10000000) /* how old a segment may be that a lesser method takes */
+#define TP_BOUNDS_NS INT64_C(30000000000) /* how long a bound is told at least, and half of how long at most */
+#define TP_NEAR_NS INT64_C(10000000)      /* how old a segment may be that a lesser method takes */
 /* NAT: how far a flow may be from where the connection stands; the largest receive buffer that Linux grants by default.
  */
 #define TP_RECEIVE_WINDOW_BYTES (INT64_C(16) << 20)
@@ -165,6 +166,8 @@ struct tp_join {
     struct tp_label *labels;
     uint32_t label_count;
     uint32_t series;
+    int64_t bounds_ns[2][TP_SOURCES]; /* largest bound of an own arrival: in this span of time and the one before */
+    int64_t bounds_until_ns;
     struct tp_joined *joined;
     uint64_t joined_written;
     uint64_t joined_fetched;
@@ -208,6 +211,8 @@ void tp_finish_orphan(struct tp_join *, struct tp_label *, uint32_t input, uint3
 /* accounting.c */
 struct tp_label *tp_label_of(struct tp_join *, const struct tp_row *);
 void tp_account(struct tp_join *, struct tp_label *, struct tp_joined *);
+/* What was the largest of a span of time is forgotten two later. */
+void tp_account_age(struct tp_join *, int64_t now_ns);
 void tp_account_connect(struct tp_join *, const struct tp_connect *);
 /* `row`: of its target; NULL: lost. */
 void tp_account_ping(struct tp_join *, const struct tp_event *, const struct tp_row *row);

@@ -13,6 +13,8 @@ int tp_join_init(struct tp_join *j, const struct tp_correlator_limits *limits) {
     tp_timeline_init(&j->timeline);
     for (int i = 0; i < 2; i++)
         tp_histogram_reset(&j->connects.latencies[i]);
+    for (int source = 0; source < TP_SOURCES; source++)
+        j->bounds_ns[0][source] = j->bounds_ns[1][source] = -1;
     j->labels = calloc(limits->labels, sizeof *j->labels);
     if (limits->joined)
         j->joined = calloc(limits->joined, sizeof *j->joined);
@@ -466,6 +468,7 @@ void tp_join_advance(struct tp_join *j, int64_t now_ns, int64_t horizon_ns, bool
     }
     if (now_ns >= j->housekeeping_ns || now_ns < j->housekeeping_ns - TP_HOUSEKEEPING_NS) {
         j->housekeeping_ns = now_ns + TP_HOUSEKEEPING_NS;
+        tp_account_age(j, now_ns);
         tp_connections_keep(j, now_ns);
     }
 }

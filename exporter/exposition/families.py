@@ -40,6 +40,19 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
         (),
         "frames_unstamped",
     ),
+    (
+        "wire_hardware_unstamped_frames",
+        "Frames without a stamp of a NIC that was to stamp all: the kernel's was taken, source sw.",
+        (),
+        "hw_missing",
+    ),
+    (
+        "wire_hardware_given_up",
+        "Times that a NIC was found to stamp nothing, whatever its driver had said.",
+        (),
+        "hw_given_up",
+    ),
+    ("wire_clock_read_failures", "Readings of a NIC's clock that failed.", (), "phc_read_failed"),
     ("wire_interface_lost", "Times a captured interface went down or away.", (), "interface_lost"),
     ("kernel_events_lost", "Kernel events that could not be handed on: gaps.", (), "events_lost"),
     (
@@ -206,9 +219,25 @@ def _clocks(snapshot: Snapshot) -> Iterator[Metric]:
         uncertainty.add_metric(key, float("inf") if clock.bound_ns is None else clock.bound_ns / 1e9)
     yield offset
     yield uncertainty
+    yield _uncertainties(snapshot)
     yield _counter(
         "clock_steps", "Times the clock was set.", ("clock",), (((c.clock,), c.steps) for c in snapshot.clocks)
     )
+
+
+def _uncertainties(snapshot: Snapshot) -> GaugeMetricFamily:
+    """Hops that a wire stamp begins or ends: with the other end on the host's clock, and with the venue's on UTC."""
+    family = GaugeMetricFamily(
+        "tickpath_hop_uncertainty_seconds",
+        "How far a hop may be off by the clocks of this host: the largest of the last half minute or more.",
+        labels=("hop", "source"),
+        unit="seconds",
+    )
+    utc_ns = next((clock.bound_ns for clock in snapshot.clocks if clock.clock == "realtime"), None)
+    for source, bound_ns in snapshot.stamp_bounds.items():
+        family.add_metric(("nic_to_kernel", label(source)), bound_ns / 1e9)
+        family.add_metric(("bn_to_nic", label(source)), float("inf") if utc_ns is None else (bound_ns + utc_ns) / 1e9)
+    return family
 
 
 def _modes(observation: Observation) -> Iterator[Metric]:

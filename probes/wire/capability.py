@@ -6,11 +6,15 @@ from __future__ import annotations
 import socket
 
 from tickpath.capability import Capability
+from tickpath.config import COMMON, CommonConfig, load
+from tickpath.errors import TickpathError
+from tickpath.probes.wire.hardware import enabled, usable, why_not
+from tickpath.ring import SUFFIX, RingReader
 from tickpath.route import default_interfaces
 
 _SUBJECT = "nic_to_user"
 # By the order of enum tp_source: sw is the second best, sw_gro the fifth.
-_RANK_SW, _RANK_SW_GRO = 1, 4
+_RANK_HW, _RANK_SW, _RANK_SW_GRO = 0, 1, 4
 
 
 def capabilities() -> list[Capability]:
@@ -21,7 +25,47 @@ def capabilities() -> list[Capability]:
     except PermissionError:
         permitted = False
     interfaces = default_interfaces() + [name for _, name in socket.if_nameindex() if name == "lo"]
-    return [found for name in dict.fromkeys(interfaces) for found in _of_interface(name, permitted)]
+    names = list(dict.fromkeys(interfaces))
+    stamping = [name for _, name in socket.if_nameindex() if name not in names and not why_not(name)]
+    return [_hardware(name, permitted) for name in [*names, *stamping] if name != "lo"] + [
+        found for name in names for found in _of_interface(name, permitted)
+    ]
+
+
+def _hardware(name: str, permitted: bool) -> Capability:
+    """What the NICs under an interface offer, what they are told, and what a probe that runs has seen of it."""
+    source = f"af_packet hw {name}"
+    if reason := why_not(name):
+        remedy = "a NIC that stamps every received frame, and whose clock can be read (docs/hardware.md)"
+        return Capability(_SUBJECT, source, _RANK_HW, False, reason, remedy)
+    nics = usable(name)
+    found = "; ".join(f"{nic.link.name} ({nic.offer.driver}, PHC {nic.clock}): {enabled(nic)}" for nic in nics)
+    delivered = _delivered(name)
+    return Capability(
+        _SUBJECT,
+        source,
+        _RANK_HW,
+        permitted and delivered is not False,
+        f"{found}; {_DELIVERED[delivered]}",
+        None if delivered else "`tickpath probe wire` switches them on by itself, with CAP_NET_ADMIN",
+    )
+
+
+_DELIVERED = {
+    None: "whether stamps come, only frames show: no probe that asks for them runs",
+    True: "stamps come, says the probe that runs",
+    False: "no stamps came, says the probe that runs: source sw",
+}
+
+
+def _delivered(name: str) -> bool | None:
+    """What the wire probe of an interface says of its NICs, if one runs; None: nothing."""
+    try:
+        with RingReader(load(CommonConfig, COMMON).directory / f"wire-{name}{SUFFIX}") as ring:
+            mode = ring.modes().get("wire", {}).get(name) if ring.alive else None
+    except TickpathError:
+        return None
+    return None if mode is None else mode == "hw"
 
 
 def _of_interface(name: str, permitted: bool) -> list[Capability]:
