@@ -19,7 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack
+.PHONY: help demo test truth blame ping sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ truth: build ## 100,000 messages over the truth wire, each against a naive model
 
 blame: build ## a stall in each step of a paced stream, and which part of the time it moved
 	$(Q)$(BIN)/python -P tests/blame/table.py $(ARGS)
+
+ping: wanted build ## tickpath ping beside ping, fping and a naive pinger over the truth wire; JSON in build/ping.json
+	$(Q)$(BIN)/python -P tests/ping/table.py --json build/ping.json $(ARGS)
 
 test-stack: build ## docker compose up in an engine of its own, asked through a real Prometheus (root; several minutes the first time)
 	$(Q)tools/system-packages stack

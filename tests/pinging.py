@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tickpath.lab.shuttle import Direction, Fate, Log, TruthWire, has
-from traffic import settled
+from traffic import settled, wait_until
 
 COMMAND = [str(Path(sys.executable).parent / "tickpath"), "ping"]
 PORT = 18066
@@ -94,17 +94,30 @@ class Run:
         return sorted(one["seq"] for one in self.of(result))
 
 
-def ping(wire: TruthWire, *arguments: str) -> Run:
-    """`tickpath ping --json` of one target on the client's side, and the log while it ran."""
+def ping(wire: TruthWire, *arguments: str, until: tuple[int, float] | None = None) -> Run:
+    """`tickpath ping --json` of one target on the client's side, and the log while it ran.
+
+    `until`: it is told to stop once so many frames have left the client, and the wire was quiet for so many seconds.
+    """
     settled(wire, 0.05)
     start = len(wire.log())
     child = wire.run_in(
         wire.client, [*COMMAND, "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    if until:
+        count, quiet_s = until
+        wait_until(lambda: sent(wire.log()[start:]) >= count, "all of them on the wire")
+        settled(wire, quiet_s)
+        child.terminate()
     out, err = child.communicate(timeout=60)
     lines = [json.loads(line) for line in out.splitlines()]
     settled(wire, 0.05)
     return Run(lines[:-1], lines[-1] if lines else {}, wire.log()[start:], err, child.returncode)
+
+
+def sent(log: Log) -> int:
+    """Frames that left the client."""
+    return int(np.count_nonzero(log["direction"] == Direction.TO_SERVER))
 
 
 @dataclass(frozen=True)

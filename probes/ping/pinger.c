@@ -78,6 +78,8 @@ int tp_pinger_run(struct tp_ping_target *targets, uint32_t count, int stop_fd) {
     }
     if (!error)
         error = loop(targets, count, epoll, timer);
+    for (uint32_t i = 0; i < count && !error; i++)
+        tp_ping_target_finish(&targets[i]);
     if (timer >= 0)
         close(timer);
     if (epoll >= 0)

@@ -439,6 +439,12 @@ static void drain(struct tp_ping_target *t) {
         ;
 }
 
+void tp_ping_target_finish(struct tp_ping_target *t) {
+    if (t->fd >= 0)
+        drain(t);
+    tp_ping_window_expire(&t->window, tp_monotonic_ns());
+}
+
 void tp_ping_target_work(struct tp_ping_target *t, bool readable) {
     int64_t now_ns = tp_monotonic_ns();
     /* What came in time may still lie unread. */

@@ -65,6 +65,8 @@ void tp_ping_target_close(struct tp_ping_target *);
 void tp_ping_target_begin(struct tp_ping_target *, int epoll, uint32_t index, int64_t now_ns);
 /* Sends what is due, reads all that came, gives up what waited too long. */
 void tp_ping_target_work(struct tp_ping_target *, bool readable);
+/* The end: what came up to now is read, and what waited too long by now is given up. Sends nothing. */
+void tp_ping_target_finish(struct tp_ping_target *);
 /* TCP: the attempt in this slot has come to something. */
 void tp_ping_target_attempt(struct tp_ping_target *, uint32_t slot);
 /* When there is something to do next, unless something comes; INT64_MAX: never, all is done. */

@@ -56,7 +56,9 @@ def test_loss_duplicates_and_lateness_are_the_shuttles_exactly(proto: str, versi
     with TruthWire(WireConfig(to_client=harm, seed=11, armed=False)) as wire, server_of(wire, proto):
         wire.arm()
         run = ping(
-            wire, target(wire, proto, version), "-c", str(COUNT), *FAST, "-W", str(allowed_ns / 1e9), "--linger", "0.5"
+            wire,
+            *[target(wire, proto, version), "-c", str(COUNT), *FAST, "-W", str(allowed_ns / 1e9), "--linger", "60"],
+            until=(COUNT, 3 * allowed_ns / 1e9),
         )
     held = truths(run.log)
     assert run.seqs("sent") == list(range(1, COUNT + 1))
