@@ -179,17 +179,20 @@ void tp_ping_window_error(struct tp_ping_window *w, struct tp_ping_slot *slot, i
 void tp_ping_window_opened(struct tp_ping_window *w, struct tp_ping_slot *slot, int64_t now_ns, int64_t rtt_ns,
                            bool again) {
     int64_t app_ns = now_ns - slot->before_ns;
-    bool believed = rtt_ns > 0 && can_be(rtt_ns, app_ns);
-    if (slot->state != TP_PING_WAITING)
+    /* Of a SYN sent again TCP says the second one's. */
+    bool believed = rtt_ns > 0 && !again && can_be(rtt_ns, app_ns);
+    bool given_up = slot->state == TP_PING_GIVEN_UP;
+    if (slot->state != TP_PING_WAITING && !given_up)
         return;
     struct tp_event event = event_of(w, slot, TP_PING_REPLY, now_ns);
     event.source = believed ? TP_PING_SOURCE_TCP_INFO : TP_PING_SOURCE_APP;
     event.ping.rtt_ns = believed ? rtt_ns : app_ns;
     event.ping.app_ns = app_ns;
     slot->state = TP_PING_ANSWERED;
-    if (again || event.ping.rtt_ns > w->allowed_ns) {
+    if (given_up || again || event.ping.rtt_ns > w->allowed_ns) {
         slot->state = TP_PING_LATELY;
-        tell_plain(w, slot, TP_PING_LOST, now_ns);
+        if (!given_up)
+            tell_plain(w, slot, TP_PING_LOST, now_ns);
         event.ping.result = TP_PING_LATE;
     }
     w->tell(w->context, &event);
@@ -201,16 +204,18 @@ void tp_ping_window_expire(struct tp_ping_window *w, int64_t now_ns) {
         if (slot->state == TP_PING_HELD && now_ns - slot->reply.app_ns >= w->hold_ns)
             end_hold(w, slot);
     }
-    for (; w->oldest != w->next; w->oldest++) {
-        struct tp_ping_slot *slot = &w->slots[w->oldest & w->mask];
+    bool none_open = true;
+    for (uint64_t ordinal = w->oldest; ordinal != w->next; ordinal++) {
+        struct tp_ping_slot *slot = &w->slots[ordinal & w->mask];
         if (slot->state == TP_PING_WAITING) {
             if (now_ns - slot->before_ns <= w->allowed_ns)
                 return;
             slot->state = TP_PING_GIVEN_UP;
             tell_plain(w, slot, TP_PING_LOST, now_ns);
-        } else if (slot->state == TP_PING_HELD) {
-            return;
         }
+        none_open &= slot->state != TP_PING_HELD;
+        if (none_open)
+            w->oldest = ordinal + 1;
     }
 }
 

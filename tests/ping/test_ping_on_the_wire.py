@@ -87,7 +87,7 @@ def test_a_lost_handshake_is_a_lost_ping_though_tcp_tries_again(version: int) ->
     harm = Faults(only_payload=False, drop=When(probability=0.1))
     with TruthWire(WireConfig(to_server=harm, seed=5, armed=False)) as wire, server_of(wire, "tcp"):
         wire.arm()
-        run = ping(wire, target(wire, "tcp", version), "-c", "60", "-i", "0.005", "-W", "0.5")
+        run = ping(wire, target(wire, "tcp", version), "-c", "60", "-i", "0.005", "-W", "0.5", "--linger", "1.5")
     syns = run.log[(run.log["direction"] == Direction.TO_SERVER) & (run.log["tcp_flags"] == 0x02)]
     first: dict[int, bool] = {}
     for syn, gone in zip(syns, has(syns, Fate.DROPPED), strict=True):
@@ -98,6 +98,10 @@ def test_a_lost_handshake_is_a_lost_ping_though_tcp_tries_again(version: int) ->
     assert run.seqs("lost") == expected
     assert len(run.of("reply")) == 60 - len(expected)
     assert {one["source"] for one in run.of("reply")} <= {"tcp_info", "app"}
+    # TCP asks again after a second.
+    assert run.of("late")
+    assert set(run.seqs("late")) <= set(expected)
+    assert all(one["rtt_ns"] >= 500_000_000 for one in run.of("late"))
 
 
 def test_reordered_replies_each_find_their_own_request() -> None:
