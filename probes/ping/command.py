@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    log.set_up(arguments)
+    common = log.set_up(arguments)
     chosen = config.load(PingConfig, "ping", arguments)
     # Imported here: `tickpath ping --help` needs no native code.
     if arguments.serve:
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from tickpath.probes.ping.capability import show  # noqa: PLC0415
 
         return show(as_json=arguments.json)
-    return _ping(arguments, chosen)
+    return _ping(arguments, chosen, common.directory)
 
 
 @contextmanager
@@ -127,7 +127,8 @@ class _Shown:
         sys.stdout.flush()
 
 
-def _ping(arguments: argparse.Namespace, chosen: PingConfig) -> int:
+def _ping(arguments: argparse.Namespace, chosen: PingConfig, directory: Path) -> int:
+    from tickpath.probes.ping.hardware import switch_on  # noqa: PLC0415
     from tickpath.probes.ping.session import Running, open_pinger, targets_of  # noqa: PLC0415
     from tickpath.probes.ping.summary import Account, render  # noqa: PLC0415
 
@@ -144,18 +145,22 @@ def _ping(arguments: argparse.Namespace, chosen: PingConfig) -> int:
                     print(
                         f"PING {target.name} ({target.address[0]}) by {target.label}, {chosen.size} bytes", flush=True
                     )
-            running = Running(pinger, stop_fd)
-            try:
-                _show(shown, running, stop_fd)
-            finally:
-                os.write(stop, b"\0")
-                running.join()
+            with ExitStack() as leases:
+                stamping = switch_on(targets, chosen, directory, leases) if chosen.hardware else []
+                running = Running(pinger, stop_fd)
+                try:
+                    _show(shown, running, stop_fd)
+                finally:
+                    os.write(stop, b"\0")
+                    running.join()
             shown.take()
         finally:
             pinger.close()
         totals = [account.totals() for account in accounts.values()]
         for one in totals:
             print(msgspec.json.encode(one).decode() if arguments.json else "\n" + render(one))
+        if stamping and not any("hw" in one.rtt for one in totals):
+            print(f"{', '.join(stamping)}: hardware stamps were switched on, and none came", file=sys.stderr)
         _say_apart(reader)
     # As ping: 1 where a target never answered.
     return 0 if all(one.received for one in totals) else 1

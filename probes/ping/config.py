@@ -41,6 +41,10 @@ class PingConfig(msgspec.Struct, frozen=True, kw_only=True):
     stamps: Annotated[
         bool, Meta(description="ask the kernel for stamps; without them the application's clock is used")
     ] = True
+    hardware: Annotated[bool, Meta(description="switch the NIC's stamps on meanwhile (needs CAP_NET_ADMIN)")] = False
+    allow_link_reset: Annotated[
+        bool, Meta(description="switch them on even where that resets the NIC's link (Amazon's ENA)")
+    ] = False
     name: Annotated[
         str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="of the ring; two probes at once need two names")
     ] = "ping"

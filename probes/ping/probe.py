@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: PingConfig, directory: Path) -> int:
     """Ping until SIGTERM or SIGINT, then 0. TickpathError: a target cannot be pinged from here at all."""
     # Imported here: `tickpath probe --help` needs no native code.
+    from tickpath.probes.ping.hardware import switch_on  # noqa: PLC0415
     from tickpath.probes.ping.session import Running, open_pinger, targets_of  # noqa: PLC0415
     from tickpath.stopping import stop_pipe  # noqa: PLC0415
 
@@ -31,9 +33,13 @@ def run(chosen: PingConfig, directory: Path) -> int:
     with RingWriter(directory, chosen.name, "ping", capacity=chosen.capacity, rows=len(targets)) as ring:
         pinger, _ = open_pinger(targets, chosen, ring)
         try:
-            running = Running(pinger, stop_fd)
-            structlog.get_logger().info("ready", ring=str(ring.path), targets=len(targets))
-            running.join()
+            with contextlib.ExitStack() as leases:
+                stamping = switch_on(targets, chosen, directory, leases) if chosen.hardware else []
+                running = Running(pinger, stop_fd)
+                structlog.get_logger().info(
+                    "ready", ring=str(ring.path), targets=len(targets), hardware=",".join(stamping) or "as it is"
+                )
+                running.join()
         finally:
             pinger.close()
         structlog.get_logger().info("stopped", records=ring.head)
