@@ -20,6 +20,7 @@ QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test truth blame ping sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack
+.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack soak
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,11 @@ ping: wanted build ## tickpath ping beside ping, fping and a naive pinger over t
 test-stack: build ## docker compose up in an engine of its own, asked through a real Prometheus (root; several minutes the first time)
 	$(Q)tools/system-packages stack
 	$(Q)TICKPATH_STACK=1 $(BIN)/pytest -q tests/stack $(ARGS)
+
+soak: DURATION := 3600
+soak: build ## no alarm may fire in an hour of the stack's demo: make soak DURATION=1500
+	$(Q)tools/system-packages stack
+	$(Q)TICKPATH_STACK=1 TICKPATH_QUIET_SECONDS=$(DURATION) $(BIN)/pytest -q tests/stack/test_quiet.py $(ARGS)
 
 sanitize: wanted build $(SANITIZED) ## the same under address and undefined-behaviour sanitizers: make sanitize ARGS="-k ring"
 	$(Q)tools/sanitized $(BIN)/pytest -q -n 2 --dist loadfile $(UNIT_TESTS) $(ARGS)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rules.scenario import RULES
+from rules.quicker import quicker
 from stack.prometheus import Prometheus, needs_prometheus, promtool
 from tickpath.event import RECORD, ROW, Clock, Kind, MessageFlag, Tier
 from tickpath.ring import RingWriter
@@ -28,13 +28,13 @@ CALM_NS = 100_000
 SLOWER_NS = 900_000
 PAST_MINUTES = 170
 # Minutes become seconds: the rules' own expressions, with nothing else changed.
-QUICKER = (
-    (r"\[5m\]", "[20s]"),
-    (r"interval: 1m", "interval: 1s"),
-    (r"for: 7m", "for: 15s"),
-    (r"keep_firing_for: 5m", "keep_firing_for: 5s"),
-    (r"(tickpath:minimum_history:minutes\", expr: vector)\(360\)", r"\1(100)"),
-)
+QUICKER = {
+    r"\[5m\]": "[20s]",
+    r"interval: 1m": "interval: 1s",
+    r"for: 7m": "for: 15s",
+    r"keep_firing_for: 5m": "keep_firing_for: 5s",
+    r"(tickpath:minimum_history:minutes\", expr: vector)\(360\)": r"\1(100)",
+}
 
 
 class PacedFeed(threading.Thread):
@@ -103,16 +103,6 @@ def past(target: str) -> str:
     return "\n".join([*lines, "# EOF", ""])
 
 
-def quicker(folder: Path) -> list[Path]:
-    folder.mkdir()
-    for path in RULES.glob("*.yml"):
-        text = path.read_text()
-        for slow, quick in QUICKER:
-            text = re.sub(slow, quick, text)
-        (folder / path.name).write_text(text)
-    return sorted(folder.iterdir())
-
-
 def test_a_slower_hop_is_told_and_it_alone(tmp_path: Path) -> None:
     rings = tmp_path / "rings"
     rings.mkdir()
@@ -123,7 +113,7 @@ def test_a_slower_hop_is_told_and_it_alone(tmp_path: Path) -> None:
             (tmp_path / "past").write_text(past(target))
             (tmp_path / "p" / "data").mkdir(parents=True)
             promtool("tsdb", "create-blocks-from", "openmetrics", tmp_path / "past", tmp_path / "p" / "data")
-            with Prometheus(tmp_path / "p", {"tokyo": [target]}, quicker(tmp_path / "rules")) as prometheus:
+            with Prometheus(tmp_path / "p", {"tokyo": [target]}, quicker(tmp_path / "rules", QUICKER)) as prometheus:
                 prometheus.wait('instance:tickpath_watched_latency_seconds:p99_change{hop="cpu"}', 120)
                 regressions = 'ALERTS{alertname="TickpathLatencyRegression"}'
                 assert prometheus.query(regressions) == []

@@ -9,6 +9,7 @@ no NIC. Images are built in the host's network first, with no bridge and no netf
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -79,7 +80,18 @@ class Engine:
 
 @contextlib.contextmanager
 def engine(*, isolated: bool) -> Iterator[Engine]:
-    """An engine that ends with the block, with every process, mount, link and cgroup that it made. Root only."""
+    """An engine that ends with the block, with every process, mount, link and cgroup that it made. Root only.
+
+    One at a time on a host: a second one would wait. They share the images, and the mount point of the ring directory.
+    """
+    with (Path(tempfile.gettempdir()) / "tickpath-stack.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _engine(isolated=isolated) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def _engine(*, isolated: bool) -> Iterator[Engine]:
     docker = unpacked("trixie", "docker.io", "docker-cli", "containerd", "docker-compose")
     runc = unpacked("bookworm", "runc")
     path = f"{docker}/usr/bin:{docker}/usr/sbin:{runc}/usr/sbin:{os.environ['PATH']}"

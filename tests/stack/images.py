@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,16 @@ DEBIAN = "debian:bookworm-slim"
 # Which Debian package stands in; the versions are compared, so that what is tested is what is pinned.
 PACKAGED = {"prometheus": ("prometheus", "promtool"), "alertmanager": ("prometheus-alertmanager",)}
 SUITE = "sid"
+
+
+@dataclass(frozen=True)
+class Made:
+    """How the images came: `cold` (ours was not there), `rebuilt` or `warm`; how long it took to have those that a
+    registry has, and to build ours."""
+
+    start: str
+    prepared_s: float
+    built_s: float
 
 
 def pinned(service: str) -> str:

@@ -9,15 +9,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import math
 import os
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import pytest
 
+from netns import entered
 from stack.images import programs
 
 _START_S = 60
@@ -55,23 +56,27 @@ class Sample:
 
 
 class Api:
-    """Prometheus' HTTP interface at `url`; `opener` reaches it where it is in another network namespace."""
+    """An HTTP interface at `url`, a Prometheus' if not said otherwise; of another network namespace if one is named."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, namespace: Path | None = None) -> None:
         self.url = url
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._host, self._port = url.removeprefix("http://").split(":")
+        self._namespace = namespace
+
+    def fetch(self, target: str) -> tuple[int, bytes]:
+        """Status and body of a page. OSError: nobody answers."""
+        connection = http.client.HTTPConnection(self._host, int(self._port), timeout=10)
+        with entered(self._namespace) if self._namespace else contextlib.nullcontext():
+            connection.connect()
+        with contextlib.closing(connection):
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def get(self, path: str, **parameters: str | float) -> Any:
         """`data` of the answer. RuntimeError: it says that the request is wrong; OSError: it does not answer."""
         query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
-        return answered(self._body(f"{self.url}{path}{query}"))
-
-    def _body(self, url: str) -> bytes:
-        try:
-            with self._opener.open(url, timeout=10) as answer:
-                return bytes(answer.read())
-        except urllib.error.HTTPError as error:
-            return bytes(error.read())
+        return answered(self.fetch(path + query)[1])
 
     def query(self, expression: str, at: float | None = None) -> list[Sample]:
         """The expression now, or at a time in seconds since 1970. NaN is no data and left out."""
@@ -115,9 +120,8 @@ class Api:
 
     def ready(self) -> bool:
         try:
-            with self._opener.open(f"{self.url}/-/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
+            return self.fetch("/-/ready")[0] == 200
+        except (OSError, http.client.HTTPException):
             return False
 
 
@@ -133,7 +137,8 @@ class Prometheus(Api):
     """A Prometheus that scrapes `targets` (region -> HOST:PORT, ...) and evaluates `rules`. Use as a context manager.
 
     `every` is the interval of scrapes and of evaluations alike. `flags` are further ones of its command line;
-    without `native-histograms` among the `features` it scrapes the text formats.
+    without `native-histograms` among the `features` it scrapes the text formats. It runs in the network `namespace`,
+    where one is named. `relabel` are metric_relabel_configs.
     """
 
     def __init__(
@@ -145,23 +150,32 @@ class Prometheus(Api):
         flags: Sequence[str] = (),
         *,
         features: str = FEATURES,
+        namespace: Path | None = None,
+        relabel: Sequence[Mapping[str, object]] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        super().__init__(f"http://127.0.0.1:{port}")
+        super().__init__(f"http://127.0.0.1:{port}", namespace)
         # YAML takes JSON as it is.
         discovery = [{"targets": [*given], "labels": {"region": region}} for region, given in targets.items()]
         (folder / "targets.json").write_text(json.dumps(discovery))
         configuration = {
             "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
             "rule_files": [str(path.resolve()) for path in rules],
-            "scrape_configs": [{"job_name": "tickpath", "file_sd_configs": [{"files": ["targets.json"]}]}],
+            "scrape_configs": [
+                {
+                    "job_name": "tickpath",
+                    "file_sd_configs": [{"files": ["targets.json"]}],
+                    "metric_relabel_configs": [*relabel],
+                }
+            ],
         }
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
         self._log = folder / "prometheus.log"
         self._command = [
+            *(["nsenter", f"--net={namespace}", "--"] if namespace else []),
             str(programs() / "prometheus"),
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
