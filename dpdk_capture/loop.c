@@ -199,10 +199,26 @@ static void hand_on(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_
         rte_pktmbuf_free_bulk(frames, count_of);
 }
 
+/* Some drivers have to see frames first whose checksums they are to complete. What a driver cannot send is dropped. */
+static uint16_t prepare(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of) {
+    uint16_t ready = 0;
+    for (;;) {
+        ready += rte_eth_tx_prepare(loop->port->id, loop->queue, frames + ready, (uint16_t)(count_of - ready));
+        if (ready == count_of)
+            return ready;
+        rte_pktmbuf_free(frames[ready]);
+        loop->exception->counts.from_kernel_bad++;
+        count_of--;
+        memmove(frames + ready, frames + ready + 1, (size_t)(count_of - ready) * sizeof(frames[0]));
+    }
+}
+
 /* What the port has no room for waits here, what there is no room for here waits in the kernel. */
 static int send_for_kernel(struct tp_dpdk_loop *loop) {
-    uint16_t room = (uint16_t)(loop->burst - loop->waiting);
-    loop->waiting += tp_exception_from_kernel(loop->exception, loop->to_send + loop->waiting, room);
+    struct rte_mbuf **behind = loop->to_send + loop->waiting;
+    uint16_t taken = tp_exception_from_kernel(loop->exception, behind, (uint16_t)(loop->burst - loop->waiting));
+    if (taken)
+        loop->waiting += prepare(loop, behind, taken);
     if (loop->waiting) {
         uint16_t sent = rte_eth_tx_burst(loop->port->id, loop->queue, loop->to_send, loop->waiting);
         loop->tally.from_kernel += sent;

@@ -106,10 +106,10 @@ class Host:
     far: Namespace
     nic: str
 
-    def capture(self, folder: Path) -> _Process:
+    def capture(self, folder: Path, *more: str) -> _Process:
         # One that never sleeps takes half of an emulated machine, and of the one below it.
         flags = ("--mode", "inline", "--device", self.nic, "--port", str(PORT), "--idle-sleep-us", "50")
-        return _Process(folder, "capture", "capture", "dpdk", *flags)
+        return _Process(folder, "capture", "capture", "dpdk", *flags, *more)
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +195,11 @@ def _table(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_bulk_is_whole_and_a_connection_lives_through_the_death_of_who_forwards(host: Host, tmp_path: Path) -> None:
+def test_bulk_in_large_frames_is_whole_and_a_connection_lives_through_the_death_of_who_forwards(host: Host, tmp_path: Path) -> None:
     data = noise(_BULK_BYTES)
     digest = hashlib.sha256(data).digest()
-    capture = host.capture(tmp_path)
+    large = ("--mtu", "9000", "--buffers", "4096")
+    capture = host.capture(tmp_path, *large)
     capture.ready()
     _addressed()
     with host.far.entered():
@@ -206,12 +207,13 @@ def test_bulk_is_whole_and_a_connection_lives_through_the_death_of_who_forwards(
     with listening, socket.create_connection((_FAR, PORT), timeout=_PATIENCE_S) as client:
         server = listening.accept()[0]
         server.settimeout(_PATIENCE_S)
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > 8000
         assert hashlib.sha256(transfer(client, server, data)).digest() == digest
         got: list[bytes] = []
         reading = threading.Thread(target=lambda: got.append(transfer(server, client, data)), daemon=True)
         capture.kill()
         reading.start()
-        successor = host.capture(tmp_path)
+        successor = host.capture(tmp_path, *large)
         successor.ready()
         reading.join(_PATIENCE_S)
         server.close()

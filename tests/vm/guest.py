@@ -29,7 +29,7 @@ _MEMORY_MIB = 1536
 _CABLE = (
     *("-device", "intel-iommu,intremap=on", "-netdev", "hubport,id=near,hubid=0", "-netdev", "hubport,id=far,hubid=0"),
     *("-device", "e1000e,netdev=near,mac=02:00:00:00:00:02"),
-    *("-device", "virtio-net-pci,netdev=far,mac=02:00:00:00:00:01,csum=off,gso=off,mrg_rxbuf=off"),
+    *("-device", "virtio-net-pci,netdev=far,mac=02:00:00:00:00:01,csum=off,gso=off,host_mtu=9000"),
 )
 _CABLE_APPEND = "intel_iommu=on tickpath.cable"
 _CONSOLE_LINES = 40
