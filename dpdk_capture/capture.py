@@ -186,7 +186,7 @@ def run(config: DpdkConfig, directory: Path, *, dry: bool = False) -> int:
     if config.mode == "inline":
         inline.check(config, device)
     if dry:
-        print("\n".join(inline.plan(config, device, eal.cores(config)[0])))
+        print("\n".join(inline.plan(config, device, eal.cores(config)[0], selectors)))
     check(device)
     if dry:
         return 0

@@ -93,6 +93,11 @@ def interfaces(device: Device, root: Path = Path("/")) -> list[str]:
     return [value for key, _, value in pairs if key in ("iface", "remote") and value]
 
 
+def shared(device: Device, root: Path = Path("/")) -> bool:
+    """Whether the kernel's driver stays while DPDK works through it (bifurcated)."""
+    return device.pci and _driver(root / "sys/bus/pci/devices" / device.name) in _BIFURCATED
+
+
 def owners(address: str, root: Path = Path("/")) -> list[int]:
     """Processes, other than this one, that hold the device's file of VFIO or UIO; those of others only as root."""
     device = root / "sys/bus/pci/devices" / address

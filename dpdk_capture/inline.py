@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickpath.dpdk_capture import eal
 from tickpath.dpdk_capture.config import DpdkConfig
-from tickpath.dpdk_capture.device import Device, interfaces
+from tickpath.dpdk_capture.device import Device, interfaces, shared
 from tickpath.errors import ConfigError, PermissionMissingError, TickpathError
 from tickpath.route import default_interfaces
+from tickpath.selector import Selector
 
 if TYPE_CHECKING:
     from tickpath.dpdk_capture._dpdk import Port
@@ -67,12 +69,33 @@ def _explained(tap: str, error: OSError) -> TickpathError:
     return InlineError(said)
 
 
-def plan(config: DpdkConfig, device: Device, core: int, root: Path = Path("/")) -> Iterator[str]:
+def _rules(selectors: Sequence[Selector]) -> Iterator[str]:
+    """Those of rte_flow, in testpmd's words, by which DPDK gets the watched peers' frames and the kernel the rest."""
+    yield "flow isolate 0 true"
+    for selector in selectors:
+        address = ip_address(selector.remote) if selector.remote else None
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        versions = (address.version,) if address else (4, 6)
+        for version in versions:
+            source = f" src is {address}" if address else ""
+            pattern = f"eth / ipv{version}{source} / tcp src is {selector.port} / end"
+            yield f"flow create 0 ingress pattern {pattern} actions queue index 0 / end"
+
+
+def plan(
+    config: DpdkConfig, device: Device, core: int, selectors: Sequence[Selector], root: Path = Path("/")
+) -> Iterator[str]:
     """What starting would do, a line each; nothing is touched."""
     huge = eal.uses_huge_pages(config, root)
     yield f"port {device.name}: {'a PCI device' if device.pci else 'a virtual device'}, {config.queues} queue(s)"
     yield f"memory: {config.memory_mb} MiB {'of huge pages' if huge else 'without huge pages'}, given back at the end"
     yield f"EAL: {' '.join(eal.arguments(config, device, core, huge=huge)[1:])}"
+    if shared(device, root):
+        names = ", ".join(interfaces(device, root))
+        yield f"its driver stays with the kernel: while the port is open, all frames come here and none to {names}"
+        yield "these rules of rte_flow would leave the rest to the kernel (as testpmd takes them; tickpath sets none):"
+        yield from (f"    {rule}" for rule in _rules(selectors))
     if config.mode == "mirror":
         yield f"every frame of {device.name} is stamped and recorded, and goes nowhere"
         return

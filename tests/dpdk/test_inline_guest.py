@@ -195,7 +195,9 @@ def _table(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_bulk_in_large_frames_is_whole_and_a_connection_lives_through_the_death_of_who_forwards(host: Host, tmp_path: Path) -> None:
+def test_bulk_in_large_frames_is_whole_and_a_connection_lives_through_the_death_of_who_forwards(
+    host: Host, tmp_path: Path
+) -> None:
     data = noise(_BULK_BYTES)
     digest = hashlib.sha256(data).digest()
     large = ("--mtu", "9000", "--buffers", "4096")
