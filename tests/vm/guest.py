@@ -108,6 +108,7 @@ def run(
         *_drive(made / "modules.ext4"),
         *_drive(payload),
         *_drive(script),
+        *kernel.devices,
         *("-device", "virtio-serial-pci", *_port(1, folder / "output"), *_port(2, folder / "returned")),
         *(_CABLE if cable else ()),  # behind the ports, whose names are by the order of the devices
     ]

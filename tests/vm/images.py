@@ -40,8 +40,7 @@ _NOT_INSTALLED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*",
 # What the initrd loads, with what these need.
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay")
 # Debian's kernel for virtual machines: the same source with fewer drivers, a third of the size.
-_KERNEL_PACKAGE = "linux-image-cloud-amd64"
-_HEADERS_PACKAGE = "linux-headers-cloud-amd64"
+_FLAVOUR = "cloud-amd64"
 _UNUSED_S = 14 * 86400
 _MKE2FS = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0")
 
@@ -57,6 +56,9 @@ class Kernel:
     name: str
     suites: tuple[str, ...]
     words: str = ""
+    flavour: str = _FLAVOUR
+    module: str = ""  # a folder beside this file, of a kernel module to be made for it
+    devices: tuple[str, ...] = ()  # words for the emulator
 
 
 # QEMU 7.2 computes wrong flags for cmpxchg16b, and these die of it: told not to use it, they live. The newest does not,
@@ -69,6 +71,18 @@ KERNELS = {
         Kernel("6.1", ("bookworm", "bookworm-security"), _NO_CX16),
         Kernel("6.12", ("bookworm-backports",), _NO_CX16),
         Kernel("newest", ("trixie-backports",)),
+        # The whole of it, for its drivers: two NICs on one wire, and a module of our own.
+        Kernel(
+            "6.12-nics",
+            ("bookworm-backports",),
+            _NO_CX16,
+            "amd64",
+            "hwts",
+            (
+                *("-netdev", "hubport,id=a,hubid=0", "-netdev", "hubport,id=b,hubid=0"),
+                *("-device", "e1000e,netdev=a", "-device", "e1000e,netdev=b"),
+            ),
+        ),
     )
 }
 
@@ -87,7 +101,9 @@ def root_image() -> Path:
 def kernel_folder(kernel: Kernel) -> Path:
     """A folder with the kernel's `vmlinuz`, `initrd`, `modules.ext4` and `release`, made if need be."""
     recipe = _recipe(_make_kernel, _kernel_packages, _add_headers, _make_initrd, disk)
-    key = _key(*kernel.suites, _KERNEL_PACKAGE, _HEADERS_PACKAGE, *_MODULES, (HERE / "init").read_text(), *recipe)
+    if kernel.module:
+        recipe += [*_recipe(_add_module), *(path.read_text() for path in sorted((HERE / kernel.module).iterdir()))]
+    key = _key(*kernel.suites, kernel.flavour, *_MODULES, (HERE / "init").read_text(), *recipe)
     return _kept(f"kernel-{kernel.name}", key, lambda folder: _make_kernel(kernel, folder))
 
 
@@ -209,6 +225,8 @@ def _make_kernel(kernel: Kernel, folder: Path) -> None:
     modules = tree / "lib" / "modules"
     (release,) = (path.name for path in modules.iterdir())
     (image,) = [*(tree / "boot").glob("vmlinuz-*"), *modules.glob("*/vmlinuz")]
+    if kernel.module:
+        _add_module(HERE / kernel.module, tree, release)
     _run("depmod", "-b", tree, release)
     image.rename(folder / "vmlinuz")
     (folder / "release").write_text(release)
@@ -217,6 +235,24 @@ def _make_kernel(kernel: Kernel, folder: Path) -> None:
     disk(modules, folder / "modules.ext4")
     shutil.rmtree(tree)
     shutil.rmtree(folder / "apt")
+
+
+def _add_module(source: Path, tree: Path, release: str) -> None:
+    """Compile it with the kernel's own headers and build system, and put it where modprobe finds it."""
+    building = tree / "building"
+    shutil.copytree(source, building)
+    sources = tree / "usr" / "src"
+    headers = sources / f"linux-headers-{release}"
+    # It names the place where the packages are installed, which is elsewhere here; and without the kernel itself no
+    # types are made for the module.
+    makefile = headers / "Makefile"
+    makefile.write_text(makefile.read_text().replace("/usr/src", str(sources)))
+    (headers / "vmlinux").unlink(missing_ok=True)
+    _run("make", "-s", "-C", headers, "CC=gcc", f"M={building}", "modules")
+    extra = tree / "lib" / "modules" / release / "extra"
+    extra.mkdir()
+    shutil.copy(building / f"{source.name}.ko", extra)
+    shutil.rmtree(building)
 
 
 def _add_headers(tree: Path, modules: Path) -> None:
@@ -249,15 +285,16 @@ def _kernel_packages(kernel: Kernel, private: Path) -> list[Path]:
     _fetched("apt-get", "-qq", *flags, "update")
     # Newer ones come in several packages, of which the one with the plain name needs the others.
     wanted: list[str] = []
-    ahead = [_KERNEL_PACKAGE, _HEADERS_PACKAGE]
+    ahead = [f"linux-image-{kernel.flavour}", f"linux-headers-{kernel.flavour}"]
+    kinds = "base|binary|headers|image|modules" + ("|kbuild" if kernel.module else "")
     while ahead:
         described = _run("apt-cache", *flags, "show", "--no-all-versions", ahead.pop())
         depends = described.partition("\nDepends:")[2].partition("\n")[0]
-        needed = re.findall(r"linux-(?:base|binary|headers|image|modules)-\d[^ ,]*", depends)
+        needed = re.findall(rf"linux-(?:{kinds})-\d[^ ,]*", depends)
         ahead += [name for name in needed if name not in wanted]
         wanted += [name for name in needed if name not in wanted]
     if not wanted:
-        raise ImageError(f"{' '.join(kernel.suites)} offers no {_KERNEL_PACKAGE}")
+        raise ImageError(f"{' '.join(kernel.suites)} offers no linux-image-{kernel.flavour}")
     _fetched("apt-get", "-qq", *flags, "download", *wanted, cwd=private / "packages")
     return sorted((private / "packages").glob("*.deb"))
 

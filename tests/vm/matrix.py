@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make test-vm`: the kernel probe's tests in guests, rung by kernel; exit code 1 if unlike matrix.toml."""
+"""`make test-vm`: tests in guests, the kernel probe's rung by kernel; exit code 1 if unlike matrix.toml."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from vm.guest import GuestError, payload, quoted, run
 from vm.images import KERNELS, ImageError, kernel_folder, root_image, say
 
 RUNGS = ("tp_btf", "fentry", "kprobe", "auto", "bcc")
+# What is no rung of the kernel probe, and in no column of theirs.
+HARDWARE = "hardware"
 _GUEST_TIMEOUT_S = 1500.0
 _AT_ONCE = 2
 
@@ -73,10 +75,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="tickpath-vm-") as temporary:
             payload(Path(temporary) / "payload.ext4")
             cells = _played(guests, matrix["suites"], Path(temporary), arguments.v)
+            figures = [line for number in range(len(guests)) for line in _figures(Path(temporary) / str(number))]
     except ImageError as error:
         print(f"tickpath vm: {error}", file=sys.stderr)
         return 125
-    _print(guests, cells)
+    _print(guests, cells, figures)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
@@ -185,13 +188,30 @@ def _counted(report: Path, skips: list[str]) -> tuple[str, str]:
     return f"{passed} passed" + (f", {len(failed)} failed" if failed else ""), "; ".join(wrong)
 
 
-def _print(guests: list[Guest], cells: list[Cell]) -> None:
+def _figures(folder: Path) -> list[str]:
+    """What the tests of hardware stamps measured in a guest, by what they looked at."""
+    path = folder / "results" / "hardware.json"
+    if not path.exists():
+        return []
+    lines = []
+    for looked_at, found in json.loads(path.read_text()).items():
+        words = [f"{name} {value:g}" for name, value in found.items() if not isinstance(value, str)]
+        lines.append(f"{looked_at:<12}{', '.join(words)}")
+    return lines
+
+
+def _print(guests: list[Guest], cells: list[Cell], figures: list[str]) -> None:
     at = {(cell.guest, cell.rung): cell for cell in cells}
     print(f"{'guest':<20}{'kernel':<28}" + "".join(f"{rung:<18}" for rung in RUNGS))
     for guest in guests:
         release = next(cell.release for cell in cells if cell.guest == guest.name)
+        if HARDWARE in guest.rungs:
+            print(f"{guest.name:<20}{release:<28}{HARDWARE}: {at[guest.name, HARDWARE].found}")
+            continue
         found = (at[guest.name, rung].found if rung in guest.rungs else "-" for rung in RUNGS)
         print(f"{guest.name:<20}{release:<28}" + "".join(f"{words[:17]:<18}" for words in found))
+    for line in figures:
+        print(line)
     for cell in cells:
         if cell.wrong:
             print(f"unexpected: {cell.guest}, {cell.rung}: {cell.wrong}")
