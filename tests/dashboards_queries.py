@@ -29,6 +29,7 @@ MAY_BE_EMPTY = {
     "tickpath_publish_dropped_messages_total": "nobody subscribes slowly",
     'result="failed"': "the simulator accepts every connection",
     "tickpath_clock_uncertainty_seconds{.*} < Inf": "the host's clock may be synchronised by nobody",
+    "tickpath_ping_": "nobody is pinged",
     "tickpath_probe_cost_seconds_total": "the host keeps BPF statistics with `--cost` alone",
     "tickpath_evicted_total.* > 0": "the correlator has room for what comes",
     'part="hol_wait".* and on': "loopback neither loses nor reorders: no message waits for others' bytes",

@@ -10,6 +10,7 @@ HOP = "tickpath_hop_latency_seconds"
 PART = "tickpath_hop_part_latency_seconds"
 SPAN = "tickpath_span_latency_seconds"
 CONNECT = "tickpath_connect_latency_seconds"
+PING = "tickpath_ping_rtt_seconds"
 _NEGATIVE = "tickpath_negative_latency_seconds"
 # In which label the family of negative times keeps apart what the others do by name.
 _OF_NEGATIVE = {HOP: 'hop!="",part=""', PART: 'part!=""', SPAN: 'span!=""'}

@@ -25,7 +25,7 @@ from boards.frame import (
     span,
 )
 from boards.panels import ANY, BUSY, COUNT, PER_SECOND, SHARE, SOME, About, Query
-from boards.queries import CONNECT, HOP, PART, SPAN, over_window, per_second
+from boards.queries import CONNECT, HOP, PART, PING, SPAN, over_window, per_second
 
 _MESSAGES = messages()
 _QUANTILES = ((0.5, "P50"), (0.99, "P99"), (0.999, "P99.9"))
@@ -192,6 +192,43 @@ def _connections(frame: Frame) -> Row:
     return Row("Connections", [connect, connects, gaps])
 
 
+def _pings(frame: Frame) -> Row:
+    of = frame.histograms
+    by = "target, proto, source"
+    rtt = panels.lines(
+        About(
+            title="Ping round trip",
+            meaning="P50 and P99 per target, protocol and source: what took both ends of it. Figures of different "
+            "sources are not to be compared: app has the scheduler in it, sw and hw have not.",
+            empty="Needs `tickpath probe ping` with targets (tickpath_ping_rtt_seconds).",
+            width=12,
+        ),
+        *(
+            Query(of.quantile(quantile, PING, HERE, by), f"{name} {{{{proto}}}} {{{{target}}}} {{{{source}}}}")
+            for quantile, name in _QUANTILES[:2]
+        ),
+        log=True,
+    )
+    failed = panels.lines(
+        About(
+            title="Pings that came to no answer in time",
+            meaning="Lost (late ones too), refused or unreachable, and double answers, in each step.",
+            empty="Needs `tickpath probe ping` with targets.",
+            unit=COUNT,
+            levels=ANY,
+            width=12,
+        ),
+        *(
+            Query(
+                over_window(f"tickpath_ping_{what}_total", HERE, "target, proto"),
+                f"{{{{proto}}}} {{{{target}}}} {what}",
+            )
+            for what in ("lost", "late", "errors", "duplicates")
+        ),
+    )
+    return Row("Pings", [rtt, failed])
+
+
 def _saturation(frame: Frame) -> Row:
     of = frame.histograms
     queueing = messages('part=~"app_busy|backlog"')
@@ -313,5 +350,13 @@ def region(frame: Frame) -> dashboard.Dashboard:
         Name.REGION,
         "One region and its hosts: averages that add up, quantiles that do not, connections, saturation.",
         [regions(multi=False), instances(), *feeds(REGION, INSTANCE)],
-        [_figures(frame), _hops(frame), _hosts(frame), _connections(frame), _saturation(frame), _missing()],
+        [
+            _figures(frame),
+            _hops(frame),
+            _hosts(frame),
+            _connections(frame),
+            _pings(frame),
+            _saturation(frame),
+            _missing(),
+        ],
     )
