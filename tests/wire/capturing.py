@@ -67,7 +67,7 @@ class Capturing:
         namespace: Namespace,
         *,
         rows: int = 64,
-        buffer_bytes: int = 1 << 20,
+        buffer_bytes: int = 1 << 23,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._capture = Capture(
