@@ -19,8 +19,7 @@ ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); p
 QUIETLY := V=$(V) tools/quietly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test truth blame ping sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack
-.PHONY: help demo test truth blame sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack soak
+.PHONY: help demo test truth blame ping sanitize fuzz faults lint bench dashboards pictures format clean system build wanted test-vm test-stack soak
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
