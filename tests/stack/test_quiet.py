@@ -18,6 +18,11 @@ pytestmark = [needs_prometheus, pytest.mark.root, pytest.mark.timeout(SECONDS + 
 
 # The host's clock is as its administrator left it, and may be set by anybody. An alarm that says so is true.
 UNSYNCHRONISED = 'tickpath_clock_uncertainty_seconds{clock="realtime"} > 0.1'
+# What is lost or late on a host that has twice the work for its processors is truly so: told apart, and no fault of ours.
+OVERLOAD = {
+    *("TickpathWireDrops", "TickpathKernelEventsLost", "TickpathRingLosses", "TickpathPublishDropped"),
+    *("TickpathBudgetBurnsFast", "TickpathBudgetBurnsSlowly", "TickpathApplicationQueues", "TickpathUnmatchedMessages"),
+}
 _EVALUATIONS_S = 120
 _STATISTICS = 6
 
@@ -50,8 +55,10 @@ def _told(prometheus: Api, seconds: float) -> dict[str, list[dict[str, str]]]:
 
 def test_no_alarm_is_false(demo: Started) -> None:
     prometheus = demo.prometheus
+    load = max(os.getloadavg())
     while (left_s := SECONDS - (time.monotonic() - demo.began_s - demo.up_s)) > 0:
         time.sleep(min(left_s, 10))
+        load = max(load, *os.getloadavg())
     true = {}
     if prometheus.query(UNSYNCHRONISED):
         firing = 'ALERTS{alertname="TickpathClockUnsynchronised", alertstate="firing"}'
@@ -61,6 +68,10 @@ def test_no_alarm_is_false(demo: Started) -> None:
         true["TickpathClockStepped"] = "somebody set this host's clock"
     up_s = time.monotonic() - demo.began_s
     told = _told(prometheus, up_s)
+    if load > 2 * len(os.sched_getaffinity(0)):
+        true |= dict.fromkeys(
+            OVERLOAD & told.keys(), f"a load of {load:.0f} on {len(os.sched_getaffinity(0))} processors"
+        )
     verdict = {
         "watched_s": round(up_s),
         "false_alarms": {name: told[name] for name in told.keys() - true.keys()},
