@@ -61,9 +61,9 @@ struct tp_packet {
     uint32_t payload_offset;            /* beyond the captured bytes when they end inside the TCP options */
     uint32_t payload_length;            /* on the wire */
     uint32_t payload_captured;          /* how many of them can be read */
+    bool cut;                           /* the capture ends before the segment does */
     uint16_t vlan_ids[TP_PACKET_VLANS]; /* outermost first */
     uint8_t vlans;
-    bool cut;    /* the capture ends before the segment does */
     bool big;    /* payload_length is by the frame: the IP header has no room for it */
     bool routed; /* an IPv6 routing header still names stops: `destination` is the next one, not the last */
 };
@@ -109,6 +109,19 @@ static inline int tp_packet_parse_tcp(const struct tp_packet_frame *frame, uint6
     return 0;
 }
 
+static inline uint32_t tp_packet_to_be32(uint32_t value) {
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap32(value) : value;
+}
+
+/* ::ffff:a.b.c.d in one store of 16 bytes: whoever copies it whole would wait for several smaller ones to be done. */
+static inline void tp_packet_map_ipv4(uint8_t mapped[16], const uint8_t address[4]) {
+    typedef uint32_t quarters __attribute__((vector_size(16)));
+    uint32_t last;
+    memcpy(&last, address, 4);
+    const quarters whole = {0, 0, tp_packet_to_be32(0xffff), last};
+    memcpy(mapped, &whole, 16);
+}
+
 static inline int tp_packet_parse_ipv4(const struct tp_packet_frame *frame, uint64_t at, struct tp_packet *packet) {
     if (frame->captured < at + 20)
         return TP_PACKET_TRUNCATED_IP;
@@ -129,10 +142,8 @@ static inline int tp_packet_parse_ipv4(const struct tp_packet_frame *frame, uint
         return TP_PACKET_TRUNCATED_IP;
     packet->version = 4;
     packet->ip_offset = (uint32_t)at;
-    packet->source[10] = packet->source[11] = 0xff;
-    packet->destination[10] = packet->destination[11] = 0xff;
-    memcpy(packet->source + 12, p + 12, 4);
-    memcpy(packet->destination + 12, p + 16, 4);
+    tp_packet_map_ipv4(packet->source, p + 12);
+    tp_packet_map_ipv4(packet->destination, p + 16);
     return tp_packet_parse_tcp(frame, at + header, at + total, packet);
 }
 
@@ -249,9 +260,15 @@ static inline uint64_t tp_packet_sum(uint64_t sum, const uint8_t *bytes, uint32_
         memcpy(&word, bytes, 4);
         sum += word;
     }
-    uint32_t rest = 0;
-    memcpy(&rest, bytes, length);
-    return sum + rest;
+    if (length >= 2) {
+        uint16_t half;
+        memcpy(&half, bytes, 2);
+        sum += half;
+        bytes += 2;
+    }
+    if (length & 1)
+        sum += __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? bytes[0] : bytes[0] << 8;
+    return sum;
 }
 
 static inline enum tp_checksum tp_packet_judge(uint64_t sum) {
@@ -269,18 +286,13 @@ static inline enum tp_checksum tp_packet_ip_checksum(const uint8_t *bytes, const
 
 /* Sum of the pseudo header. */
 static inline uint64_t tp_packet_pseudo_sum(const struct tp_packet *packet, uint32_t length) {
-    const uint8_t rest[8] = {(uint8_t)(length >> 24),
-                             (uint8_t)(length >> 16),
-                             (uint8_t)(length >> 8),
-                             (uint8_t)length,
-                             0,
-                             0,
-                             0,
-                             TP_NEXT_TCP};
-    uint32_t skipped = packet->version == 4 ? 12 : 0; /* of a mapped IPv4 address only the last four bytes count */
-    uint64_t sum = tp_packet_sum(0, packet->source + skipped, 16 - skipped);
-    sum = tp_packet_sum(sum, packet->destination + skipped, 16 - skipped);
-    return tp_packet_sum(sum, rest, sizeof rest);
+    uint32_t words[8];
+    memcpy(words, packet->source, 16);
+    memcpy(words + 4, packet->destination, 16);
+    uint64_t sum = (uint64_t)words[3] + words[7]; /* of a mapped IPv4 address only the last four bytes count */
+    if (packet->version == 6)
+        sum += (uint64_t)words[0] + words[1] + words[2] + words[4] + words[5] + words[6];
+    return sum + tp_packet_to_be32(length) + tp_packet_to_be32(TP_NEXT_TCP);
 }
 
 /* Verify the TCP checksum. `bytes` is what *packet was parsed from. UNKNOWN unless the whole segment was captured, for

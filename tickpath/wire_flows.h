@@ -72,6 +72,7 @@ struct tp_wire_flows {
     struct tp_wire_flow *table;
     uint32_t mask;
     uint32_t used;
+    uint32_t last;   /* where the last tuple was found: frames come in trains */
     uint32_t limit;  /* most flows it takes: chains stay short */
     uint64_t netns;  /* for the rows */
     uint64_t closed; /* rows given back so far */

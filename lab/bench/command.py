@@ -18,6 +18,7 @@ from tickpath.command import Command
 from tickpath.errors import ConfigError
 from tickpath.lab.bench import (
     correlator_rows,
+    dpdk_rows,
     feed_rows,
     histogram_rows,
     kernel_rows,
@@ -43,6 +44,7 @@ GROUPS = {
         process_rows.MEMORY,
         observer_rows.GROUP,
         kernel_rows.GROUP,
+        dpdk_rows.GROUP,
     )
 }
 _SHARED_MEMORY = Path("/dev/shm")
