@@ -49,7 +49,7 @@ class Capture:
             )
 
     def ready(self) -> Self:
-        wait_until(lambda: "event=ready" in self.said or self.process.poll() is not None, "a ready capture")
+        wait_until(lambda: "event=ready" in self.said or self.process.poll() is not None, "a ready capture", 90)
         assert self.process.poll() is None, self.said
         return self
 
