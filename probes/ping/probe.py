@@ -12,6 +12,7 @@ import structlog
 
 from tickpath import config, log
 from tickpath.command import Command
+from tickpath.errors import NotHereError
 from tickpath.probes.ping.config import PingConfig
 from tickpath.ring import RingWriter
 
@@ -28,6 +29,8 @@ def run(chosen: PingConfig, directory: Path) -> int:
     from tickpath.probes.ping.session import Running, open_pinger, targets_of  # noqa: PLC0415
     from tickpath.stopping import stop_pipe  # noqa: PLC0415
 
+    if not chosen.targets:
+        raise NotHereError("nothing to ping: name targets in TICKPATH_PING_TARGETS, [ping] targets or --targets")
     targets = targets_of(chosen.targets, chosen, socket.AF_UNSPEC)
     stop_fd, _ = stop_pipe()
     with RingWriter(directory, chosen.name, "ping", capacity=chosen.capacity, rows=len(targets)) as ring:

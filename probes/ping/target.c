@@ -452,6 +452,8 @@ void tp_ping_target_work(struct tp_ping_target *t, bool readable) {
         drain(t);
     tp_ping_window_expire(&t->window, now_ns);
     send_due(t);
+    if (all_sent(t)) /* the last may have failed at once */
+        tp_ping_window_expire(&t->window, now_ns);
     if (all_sent(t) && !t->settled_ns && t->window.oldest == t->window.next)
         t->settled_ns = tp_monotonic_ns();
 }

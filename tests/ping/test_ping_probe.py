@@ -72,3 +72,11 @@ def test_a_services_pings_are_the_exporters_figures(tmp_path: Path) -> None:
         assert refused.results["error"] > 0
         assert refused.results["reply"] == 0
         assert refused.rtt == {}
+
+
+def test_a_service_without_targets_need_not_be_started_again(tmp_path: Path) -> None:
+    arguments = [COMMAND[0], "probe", "ping", "--directory", str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 69
+    assert "TICKPATH_PING_TARGETS" in done.stderr
+    assert not list(tmp_path.iterdir())
