@@ -29,6 +29,14 @@ def allow_ping_sockets(wire: TruthWire) -> None:
 
 
 @contextlib.contextmanager
+def stamping() -> Iterator[None]:
+    """The kernel stamps arrivals meanwhile: it begins a while after the first socket asked, later where it is busy."""
+    with socket.socket(type=socket.SOCK_DGRAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+        yield
+
+
+@contextlib.contextmanager
 def echo_server(wire: TruthWire) -> Iterator[None]:
     """`tickpath ping --serve` on the server's side."""
     server = wire.run_in(wire.server, [*COMMAND, "--serve", "-p", str(PORT)], stderr=subprocess.PIPE, text=True)

@@ -77,7 +77,7 @@ FOREIGN: list[Callable[[bytes], bytes]] = [
 
 def test_what_was_not_sent_is_no_answer() -> None:
     with answering(lambda request: [change(request) for change in DAMAGED + FOREIGN]) as port:
-        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "5", "-i", "0.01", "-W", "0.2")
+        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "5", "-i", "0.01", "-W", "0.5", "--linger", "2")
     totals = lines[-1]
     assert (code, totals["received"], totals["lost"], totals["duplicates"]) == (1, 0, 5, 0)
     assert f"{5 * len(DAMAGED)} replies damaged" in stderr
@@ -86,7 +86,7 @@ def test_what_was_not_sent_is_no_answer() -> None:
 
 def test_a_plain_echo_is_an_answer_and_a_second_one_a_duplicate() -> None:
     with answering(lambda request: [changed(request, 30), request, request]) as port:
-        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "20", "-i", "0.01", "--linger", "0.3")
+        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "20", "-i", "0.01", "-W", "30", "--linger", "2")
     assert (code, lines[-1]["received"], lines[-1]["duplicates"], lines[-1]["lost"]) == (0, 20, 20, 0)
     assert "20 replies damaged" in stderr
 
@@ -156,7 +156,7 @@ def test_a_wrong_checksum_and_another_pingers_answers_are_not_taken() -> None:
         with requests:
             thread = threading.Thread(target=answer, args=(requests,), daemon=True)
             thread.start()
-            found = ping(wire, str(wire.server.ipv4), "-c", "10", "-i", "0.01", "--raw")
+            found = ping(wire, str(wire.server.ipv4), "-c", "10", "-i", "0.01", "-W", "30", "--raw")
             thread.join()
     assert (found.code, found.totals["received"], found.totals["duplicates"]) == (0, 10, 0)
     assert "10 replies damaged" in found.stderr

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from pinging import allow_ping_sockets, dropped, ping, server_of, target, truths
+from pinging import allow_ping_sockets, dropped, ping, server_of, stamping, target, truths
 from tickpath.lab.shuttle import ALWAYS, Direction, Fate, Faults, TruthWire, When, WireConfig, has
 
 pytestmark = [
@@ -17,7 +17,8 @@ pytestmark = [
 ]
 
 COUNT = 200
-FAST = ("-i", "0.002")
+# Longer than a busy host stalls: what is not lost is not late.
+FAST = ("-i", "0.002", "-W", "30")
 DATAGRAMS = [("icmp", 4), ("icmp", 6), ("udp", 4), ("udp", 6)]
 
 
@@ -25,7 +26,7 @@ DATAGRAMS = [("icmp", 4), ("icmp", 6), ("udp", 4), ("udp", 6)]
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_round_trip_is_between_the_shuttles_hold_and_the_applications_clock(sockets: str, version: int) -> None:
     slow = Faults(only_payload=False, delay=ALWAYS, delay_ns=3_000_000)
-    with TruthWire(WireConfig(to_client=slow)) as wire:
+    with stamping(), TruthWire(WireConfig(to_client=slow)) as wire:
         if sockets == "ping":
             allow_ping_sockets(wire)
         run = ping(wire, target(wire, "icmp", version), "-c", "50", *FAST)
@@ -37,7 +38,7 @@ def test_a_round_trip_is_between_the_shuttles_hold_and_the_applications_clock(so
         assert 3_000_000 <= held[one["seq"]].held_ns <= one["rtt_ns"] <= seen_ns
         assert (one["ttl"], one["bytes"]) == (64, 64)
         assert not one["disbelieved"]
-    # The kernel begins to stamp arrivals a moment after it was asked to.
+    # Whoever holds stamping on, the first may come before the kernel has begun.
     assert Counter(one["source"] for one in run.of("reply"))["sw"] >= 45
 
 
@@ -84,10 +85,10 @@ def test_loss_duplicates_and_lateness_are_the_shuttles_exactly(proto: str, versi
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_lost_handshake_is_a_lost_ping_though_tcp_tries_again(version: int) -> None:
-    harm = Faults(only_payload=False, drop=When(probability=0.1))
+    harm = Faults(only_payload=False, drop=When(probability=0.2))
     with TruthWire(WireConfig(to_server=harm, seed=5, armed=False)) as wire, server_of(wire, "tcp"):
         wire.arm()
-        run = ping(wire, target(wire, "tcp", version), "-c", "60", "-i", "0.005", "-W", "0.5", "--linger", "1.5")
+        run = ping(wire, target(wire, "tcp", version), "-c", "60", "-i", "0.005", "-W", "0.9", "--linger", "1.5")
     syns = run.log[(run.log["direction"] == Direction.TO_SERVER) & (run.log["tcp_flags"] == 0x02)]
     first: dict[int, bool] = {}
     for syn, gone in zip(syns, has(syns, Fate.DROPPED), strict=True):
@@ -101,7 +102,7 @@ def test_a_lost_handshake_is_a_lost_ping_though_tcp_tries_again(version: int) ->
     # TCP asks again after a second.
     assert run.of("late")
     assert set(run.seqs("late")) <= set(expected)
-    assert all(one["rtt_ns"] >= 500_000_000 for one in run.of("late"))
+    assert all(one["rtt_ns"] >= 900_000_000 for one in run.of("late"))
 
 
 def test_reordered_replies_each_find_their_own_request() -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pinging import COMMAND
+from pinging import COMMAND, stamping
 from tickpath.exporter.correlator import Correlator
 from tickpath.exporter.snapshot import Pings
 from tickpath.probes.ping._pinger import Echo
@@ -47,7 +47,7 @@ def test_a_services_pings_are_the_exporters_figures(tmp_path: Path) -> None:
         correlator.poll()
         return {one.target: one for one in correlator.snapshot().pings}
 
-    with echo() as served:
+    with stamping(), echo() as served:
         live, dead = f"127.0.0.1:{served.port}", f"127.0.0.1:{closed_port()}"
         arguments = ["--targets", f"udp://{live},udp://{dead}", "--interval", "0.005", "--directory", str(tmp_path)]
         probe = subprocess.Popen([COMMAND[0], "probe", "ping", *arguments], stderr=subprocess.PIPE, text=True)
