@@ -18,7 +18,7 @@ pytestmark = [needs_prometheus, pytest.mark.root, pytest.mark.timeout(SECONDS + 
 
 # The host's clock is as its administrator left it, and may be set by anybody. An alarm that says so is true.
 UNSYNCHRONISED = 'tickpath_clock_uncertainty_seconds{clock="realtime"} > 0.1'
-# What is lost or late on a host that has twice the work for its processors is truly so: told apart, and no fault of ours.
+# What is lost or late on a host that has twice the work for its processors is truly so: told apart, no fault of ours.
 OVERLOAD = {
     *("TickpathWireDrops", "TickpathKernelEventsLost", "TickpathRingLosses", "TickpathPublishDropped"),
     *("TickpathBudgetBurnsFast", "TickpathBudgetBurnsSlowly", "TickpathApplicationQueues", "TickpathUnmatchedMessages"),
