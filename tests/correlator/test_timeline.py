@@ -121,6 +121,13 @@ def test_stamps_near_a_step_are_said_to_be() -> None:
     assert (errors[-60:] == 0).all()
 
 
+def test_frames_that_were_held_over_a_step_back_are_not_taken_for_later_ones() -> None:
+    for seed in range(10):
+        truths, times, bounds, errors = play([Change(30 * TURN_NS - MS, -5 * MS)], 40, seed)
+        placed = errors == 0
+        assert (np.abs(times - truths)[placed] <= bounds[placed]).all()
+
+
 def test_a_stamp_that_no_reading_followed_is_not_placed() -> None:
     every = joined([reading(turn * TURN_NS, 50, 50, []) for turn in range(5)] + [segment(5 * TURN_NS, [])])
     results = [np.zeros(len(every), np.int64) for _ in range(3)]
