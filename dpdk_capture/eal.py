@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -103,6 +104,9 @@ def start(config: DpdkConfig, device: Device, core: int) -> None:
         if os.geteuid() != 0:
             raise PermissionMissingError(f"DPDK does not start: {reason}; run as root") from None
         raise EalError(f"DPDK does not start: {reason}") from None
+    finally:
+        # EAL leaves its folder there for other processes, of which we have none; what it has mapped stays.
+        shutil.rmtree(f"/var/run/dpdk/tickpath-{os.getpid()}", ignore_errors=True)
 
 
 def library() -> ModuleType:
