@@ -137,19 +137,19 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
     }
     bool exact = m->tier != TP_TIER_C && f->has_base;
     bool all_there = true, all_over = true; /* observers: past the message end; past its receipt */
-    bool observed = false;
+    int observers = 0;
     for (int i = 0; i < TP_OBSERVERS; i++) {
         const struct tp_observer *o = &f->observers[i];
         if (!o->flow)
             continue;
-        observed = true;
+        observers++;
         bool over = o->mark_ns > m->received_ns + TP_SAME_FRAME_NS;
         all_over &= over;
         all_there &= over || (exact && o->position >= f->base + m->end);
     }
     /* A producer that has just begun may be about to show it; it captures a little before its ring is there to be seen.
      */
-    if (!observed)
+    if (!observers)
         all_over = j->wires ? all_passed(j, TP_INPUT_WIRE, m->received_ns + TP_SAME_FRAME_NS)
                             : j->horizon_ns - m->received_ns >= TP_SUCCESSION_NS;
     if (!exact) {
@@ -173,7 +173,9 @@ static bool look_on_wire(const struct tp_join *j, const struct tp_conn *c, const
         a->in_order = TP_REASON_WIRE_GAP;
     else if (a->settled_ns > own->first_ns && a->settled_source != own->source)
         a->in_order = TP_REASON_MIXED_SOURCES;
-    return all_over || (all_there && a->in_order != TP_REASON_WIRE_GAP);
+    /* Where the byte came behind later ones, a second observer may be past it and yet be about to show it. */
+    bool another = observers > 1 && own->flags & TP_SPAN_REORDERED;
+    return all_over || (all_there && !another && a->in_order != TP_REASON_WIRE_GAP);
 }
 
 /* Looks for the byte's intervals. Returns true when no record that may still come can change the answer: both events

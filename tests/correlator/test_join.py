@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from correlator.model import MS, START_NS, Features, Producers, Scenario
@@ -127,6 +127,13 @@ lags = st.fixed_dictionaries(
 )
 
 
+# A poll between two observers' records of one frame that came behind later ones.
+@example(
+    seed=37165,
+    features=Features(irs=0, kernel=False, sources=(Source.SW, Source.HW), lost_kernel_events=False),
+    steps=7,
+    lags={"feed": 0, "wire": 0, "kernel": 0},
+)
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32), features=features, steps=st.sampled_from((1, 2, 7, 60)), lags=lags)
 def test_every_message_is_joined_as_the_model_joins_it(
