@@ -7,6 +7,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from tickpath._ring cimport RingWriter, tp_ring_writer
+from tickpath._wire_flows cimport (
+    tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
+)
 
 import os
 
@@ -114,19 +117,6 @@ cdef extern from "dpdk_capture/stamps.h" nogil:
         uint64_t tsc_hz
 
     int tp_dpdk_stamps_open(tp_dpdk_stamps *stamps, const tp_dpdk_port *port, char *why, size_t why_bytes)
-
-
-cdef extern from "tickpath/wire_flows.h" nogil:
-    struct tp_wire_selector:
-        uint8_t remote[16]
-        uint16_t port
-        bint any_remote
-
-    struct tp_wire_flows:
-        uint32_t used
-
-    int tp_wire_flows_create(tp_wire_flows *flows, tp_ring_writer *ring, uint32_t rows, uint64_t netns)
-    void tp_wire_flows_destroy(tp_wire_flows *flows)
 
 
 cdef extern from "dpdk_capture/loop.h" nogil:

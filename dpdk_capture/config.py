@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tickpath.selector import Ports, Remotes
+
 AUTO = "auto"
 
 
@@ -35,14 +37,8 @@ class DpdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_route: Annotated[
         bool, Meta(description="inline: take the port even though this host's default route goes over it")
     ] = False
-    remote: Annotated[
-        list[str],
-        Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
-    ] = []
-    port: Annotated[
-        list[Annotated[int, Meta(ge=1, le=65535)]],
-        Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
-    ] = []
+    remote: Remotes = []
+    port: Ports = []
     queues: Annotated[
         int, Meta(ge=1, le=64, description="receive queues, over which the port spreads connections (RSS)")
     ] = 1

@@ -7,11 +7,26 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from tickpath.errors import ConfigError
 
 DEFAULT_PORTS = (443, 9443, 18065)
 """Of a probe that is told nothing: the venues' and the simulator's."""
+
+Remotes = Annotated[
+    list[str],
+    Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
+]
+"""The setting `remote` of every probe that selects connections."""
+
+Ports = Annotated[
+    list[Annotated[int, Meta(ge=1, le=65535)]],
+    Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
+]
+"""The setting `port` beside it."""
 
 
 @dataclass(frozen=True)

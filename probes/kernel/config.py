@@ -9,18 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tickpath.selector import Ports, Remotes
+
 
 class KernelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One thread and one ring (NAME.ring) for all connections of the host, in all network namespaces."""
 
-    remote: Annotated[
-        list[str],
-        Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
-    ] = []
-    port: Annotated[
-        list[Annotated[int, Meta(ge=1, le=65535)]],
-        Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
-    ] = []
+    remote: Remotes = []
+    port: Ports = []
     cgroup: Annotated[
         Path | None,
         Meta(description="folder of a version 2 cgroup: watch only sockets made in it or below it"),

@@ -7,6 +7,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from tickpath._ring cimport RingWriter, tp_ring_writer
+from tickpath._wire_flows cimport (
+    tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
+)
 
 import errno
 import os
@@ -14,18 +17,6 @@ import os
 
 cdef extern from "probes/wire/merging.h" nogil:
     bint tp_wire_merging(int fd, const char *interface)
-
-
-cdef extern from "tickpath/wire_flows.h" nogil:
-    struct tp_wire_selector:
-        uint8_t remote[16]
-        uint16_t port
-        bint any_remote
-
-    struct tp_wire_flows:
-        uint32_t used
-    int tp_wire_flows_create(tp_wire_flows *flows, tp_ring_writer *ring, uint32_t rows, uint64_t netns)
-    void tp_wire_flows_destroy(tp_wire_flows *flows)
 
 
 cdef extern from "probes/wire/hardware.h" nogil:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tickpath.selector import Ports, Remotes
+
 AUTO = "auto"
 BLOCK_BYTES = 1 << 17
 
@@ -19,14 +21,8 @@ class WireConfig(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(description="where to capture; none or auto: where the route to each remote goes, else the default route"),
     ] = []
-    remote: Annotated[
-        list[str],
-        Meta(description="peer to watch, HOST:PORT; an address selects itself and the port, a name the port alone"),
-    ] = []
-    port: Annotated[
-        list[Annotated[int, Meta(ge=1, le=65535)]],
-        Meta(description="port of any peer to watch (443, 9443 and 18065 where neither remote nor port is given)"),
-    ] = []
+    remote: Remotes = []
+    port: Ports = []
     cpu: Annotated[
         list[Annotated[int, Meta(ge=0)]],
         Meta(
