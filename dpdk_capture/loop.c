@@ -19,6 +19,7 @@
 #define FIRST_PAUSE_US 10000
 #define SECOND_NS INT64_C(1000000000)
 #define PREFETCH 4u
+#define SLOTS_AHEAD 8u
 
 static void read_clock(struct tp_dpdk_loop *loop) {
     struct tp_event event;
@@ -208,6 +209,7 @@ static void take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint
     for (unsigned i = 0; i < count_of; i++) {
         if (i + PREFETCH < count_of)
             rte_prefetch0(rte_pktmbuf_mtod(frames[i + PREFETCH], void *));
+        tp_ring_prefetch(loop->ring, SLOTS_AHEAD);
         take(loop, frames[i], &burst);
     }
 }
