@@ -364,6 +364,25 @@ def test_every_message_of_a_wss_feed_is_joined_by_the_nics_stamp(peer: Namespace
     assert found["reads_with_hw"] >= found["reads"] - 2, "the stamped socket asks for it too"
 
 
+@pytest.mark.parametrize("proto", ["icmp", "udp"])
+def test_a_ping_is_timed_by_the_nics_stamps_of_both_ends(peer: Namespace, parts: Parts, proto: str) -> None:
+    pings = 100
+    if proto == "udp":
+        parts.start("ping", "--serve", "-I", THERE, inside=peer).wait_for("18066")
+    argv = ["ping", f"{proto}://{THERE}", "-c", str(pings), "-i", "0.02", "-W", "20", "--hardware", "--json"]
+    ping = parts.start(*argv)
+    ping.process.wait(PATIENCE_S)
+    told = [json.loads(line) for line in ping.said().splitlines() if line.startswith("{")]
+    replies = [one for one in told if one.get("result") == "reply"]
+    assert len(replies) == pings, ping.said()
+    # The first stamps may be from before the NIC's were on: those pings are timed by the kernel's, and say so.
+    by_nic = [one for one in replies if one["source"] == "hw"]
+    assert len(by_nic) >= pings - 2, sorted({one["source"] for one in replies})
+    assert all(0 < one["rtt_ns"] <= one["app_rtt_ns"] for one in by_nic), "the NIC is inside of the application"
+    assert hardware.setting("hwts0") == hardware.Setting(), "what was set is set back"
+    report(**{f"ping_{proto}": {"replies": len(replies), "source_hw": len(by_nic)}})
+
+
 def test_what_was_set_comes_back_when_the_probe_stops_and_after_it_was_killed(peer: Namespace, parts: Parts) -> None:
     before = hardware.setting("hwts0")
     assert before == hardware.Setting()
