@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from tickpath._ring cimport RingWriter, tp_ring_writer
 from tickpath._wire_flows cimport (
-    tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
+    fill_selectors, tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
 )
 
 import os
@@ -362,9 +362,7 @@ cdef class Loop:
 
     def __cinit__(self, Port port not None, RingWriter ring not None, selectors, *, uint16_t queue, uint16_t burst,
                   uint32_t idle_sleep_us, uint32_t rows, int tap=-1):
-        cdef Py_ssize_t i
         cdef int error
-        cdef bytes remote
         self.port = port
         self.ring = ring
         self.queue = queue
@@ -372,14 +370,7 @@ cdef class Loop:
         self.loop = <tp_dpdk_loop *>calloc(1, sizeof(tp_dpdk_loop))
         if self.selectors == NULL or self.loop == NULL:
             raise MemoryError
-        for i, selector in enumerate(selectors):
-            self.selectors[i].port = selector.port
-            self.selectors[i].any_remote = selector.remote is None
-            if selector.remote is not None:
-                remote = selector.remote
-                if len(remote) != 16:
-                    raise ValueError("a remote address has 16 bytes")
-                memcpy(self.selectors[i].remote, <const char *>remote, 16)
+        fill_selectors(self.selectors, selectors)
         self.loop.selectors = self.selectors
         self.loop.selector_count = <uint32_t>len(selectors)
         self.loop.port = &port.port

@@ -6,13 +6,10 @@ from __future__ import annotations
 import argparse
 import os
 import select
-import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +21,15 @@ from tickpath import config, log
 from tickpath.command import Command
 from tickpath.errors import TickpathError
 from tickpath.event import RECORD, Counter, Kind
+from tickpath.own_ring import own_ring
 from tickpath.probes.kernel.attempt import Attempt, Table, attempt_of
 from tickpath.probes.kernel.containers import Containers, mounted
 from tickpath.probes.kernel.programs import load
 from tickpath.probes.kernel.selection import cgroup_id, check_pids, peers
-from tickpath.ring import RingReader, RingWriter
+from tickpath.ring import RingReader
 from tickpath.selector import parse_port
 from tickpath.stopping import stop_pipe
 
-_SHARED_MEMORY = Path("/dev/shm")
 # At 20,000 attempts a second these hold more than half a second of them.
 _RECORDS = 1 << 14
 _BUFFER_BYTES = 1 << 22
@@ -81,19 +78,6 @@ class Shown:
     def lost(self) -> int:
         """Attempts at least that this, or the programs in the kernel, had no room for."""
         return self._reader.counters()[Counter.EVENTS_LOST] + self._reader.lost
-
-
-@contextmanager
-def _own_ring() -> Iterator[tuple[RingWriter, RingReader]]:
-    """A ring that nobody else can find, and that is gone with this process however it ends."""
-    folder = Path(tempfile.mkdtemp(prefix="tickpath-connlat-", dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
-    try:
-        writer = RingWriter(folder, "connlat", "kernel", capacity=_RECORDS, rows=_RECORDS)
-        reader = RingReader(writer.path)
-    finally:
-        shutil.rmtree(folder)
-    with writer, reader:
-        yield writer, reader
 
 
 def _milliseconds(text: str) -> int:
@@ -164,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
     table = Table()
     encode = msgspec.json.Encoder().encode
     try:
-        with _own_ring() as (ring, reader):
+        with own_ring("connlat", "kernel", capacity=_RECORDS, rows=_RECORDS) as (ring, reader):
             tracer.write_to(ring, rows=_RECORDS - 1)
             shown = Shown(reader, wanted, (lambda a: encode(a).decode()) if arguments.json else table.line)
             structlog.get_logger().info("ready", mode=tracer.modes["state"])

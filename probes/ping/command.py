@@ -6,12 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 import select
-import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +18,15 @@ import numpy as np
 from tickpath import config, log
 from tickpath.command import Command
 from tickpath.event import RECORD, Kind
+from tickpath.own_ring import own_ring
 from tickpath.probes.ping.config import PingConfig
-from tickpath.ring import RingReader, RingWriter
+from tickpath.ring import RingReader
 from tickpath.stopping import stop_pipe
 
 if TYPE_CHECKING:
     from tickpath.probes.ping.session import Running
     from tickpath.probes.ping.summary import Account
 
-_SHARED_MEMORY = Path("/dev/shm")
 _RECORDS = 1 << 16
 _SHOW_MS = 20
 
@@ -86,19 +83,6 @@ def _run(arguments: argparse.Namespace) -> int:
     return _ping(arguments, chosen, common.directory)
 
 
-@contextmanager
-def _own_ring(rows: int) -> Iterator[tuple[RingWriter, RingReader]]:
-    """A ring that nobody else can find, and that is gone with this process however it ends."""
-    folder = Path(tempfile.mkdtemp(prefix="tickpath-ping-", dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None))
-    try:
-        writer = RingWriter(folder, "ping", "ping", capacity=_RECORDS, rows=rows)
-        reader = RingReader(writer.path)
-    finally:
-        shutil.rmtree(folder)
-    with writer, reader:
-        yield writer, reader
-
-
 class _Shown:
     """Takes records from the ring, writes lines and keeps account."""
 
@@ -135,7 +119,7 @@ def _ping(arguments: argparse.Namespace, chosen: PingConfig, directory: Path) ->
     family = arguments.family or socket.AF_UNSPEC
     targets = targets_of(arguments.targets or chosen.targets, chosen, family)
     stop_fd, stop = stop_pipe()
-    with _own_ring(len(targets)) as (writer, reader):
+    with own_ring("ping", "ping", capacity=_RECORDS, rows=len(targets)) as (writer, reader):
         pinger, rows = open_pinger(targets, chosen, writer, count=arguments.count, linger_s=arguments.linger)
         try:
             accounts = {row: Account(target) for row, target in rows.items()}

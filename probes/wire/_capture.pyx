@@ -4,11 +4,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
 from tickpath._ring cimport RingWriter, tp_ring_writer
 from tickpath._wire_flows cimport (
-    tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
+    fill_selectors, tp_wire_flows, tp_wire_flows_create, tp_wire_flows_destroy, tp_wire_selector
 )
 
 import errno
@@ -80,8 +79,6 @@ cdef class Capture:
     cdef readonly str interface
 
     def __cinit__(self, str interface not None, bytes ethernet not None, bytes bare not None, selectors):
-        cdef Py_ssize_t i
-        cdef bytes remote
         self.socket.fd = -1
         self.clock_fd = -1
         self.interface = interface
@@ -90,14 +87,7 @@ cdef class Capture:
         self.selectors = <tp_wire_selector *>calloc(max(len(selectors), 1), sizeof(tp_wire_selector))
         if self.selectors == NULL:
             raise MemoryError
-        for i, selector in enumerate(selectors):
-            self.selectors[i].port = selector.port
-            self.selectors[i].any_remote = selector.remote is None
-            if selector.remote is not None:
-                remote = selector.remote
-                if len(remote) != 16:
-                    raise ValueError("a remote address has 16 bytes")
-                memcpy(self.selectors[i].remote, <const char *>remote, 16)
+        fill_selectors(self.selectors, selectors)
         self.wire.selectors = self.selectors
         self.wire.selector_count = <uint32_t>len(selectors)
         self.clock_fd = _check(tp_clock_watch_open(), "timerfd")
