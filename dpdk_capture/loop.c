@@ -10,6 +10,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_prefetch.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tickpath/packet.h"
@@ -18,8 +19,8 @@
 #define FIRST_READINGS 3
 #define FIRST_PAUSE_US 10000
 #define SECOND_NS INT64_C(1000000000)
-#define PREFETCH 4u
-#define SLOTS_AHEAD 8u
+#define PREFETCH 8u
+#define SLOTS_AHEAD 16u
 
 static void read_clock(struct tp_dpdk_loop *loop) {
     struct tp_event event;
@@ -27,9 +28,16 @@ static void read_clock(struct tp_dpdk_loop *loop) {
         tp_ring_write(loop->ring, &event);
 }
 
+static void forget(struct tp_dpdk_loop *loop) {
+    for (unsigned i = 0; i < 1 << TP_DPDK_KNOWN_BITS; i++)
+        tp_packet_look_none(&loop->known[i].look);
+    loop->latest = loop->known;
+}
+
 void tp_dpdk_loop_prepare(struct tp_dpdk_loop *loop) {
     loop->ns_per_tsc = 1e9 / (double)loop->stamps->tsc_hz;
     loop->second_ns = tp_monotonic_ns();
+    forget(loop);
     tp_histogram_reset(&loop->residence);
     tp_histogram_reset(&loop->bounds);
     for (int i = 0; i < FIRST_READINGS; i++) {
@@ -62,14 +70,16 @@ static void show(struct tp_dpdk_loop *loop, enum tp_counter counter, struct tp_h
 static void publish_totals(struct tp_dpdk_loop *loop) {
     struct tp_dpdk_tally *t = &loop->tally;
     uint64_t busy_ns = (uint64_t)((double)t->busy_tsc * loop->ns_per_tsc);
-    uint64_t passed = t->published + t->malformed + t->fragments;
+    uint64_t published = loop->frames - loop->frames_told;
+    uint64_t passed = published + t->malformed + t->fragments;
     t->busy_tsc = 0;
+    loop->frames_told = loop->frames;
     count(loop, TP_COUNT_DPDK_BUSY_NS, &busy_ns);
     count(loop, TP_COUNT_FRAMES, &passed);
     count(loop, TP_COUNT_FRAMES_MALFORMED, &t->malformed);
     count(loop, TP_COUNT_FRAMES_FRAGMENT, &t->fragments);
     count(loop, TP_COUNT_DPDK_RECEIVED, &t->received);
-    count(loop, TP_COUNT_DPDK_PUBLISHED, &t->published);
+    count(loop, TP_COUNT_DPDK_PUBLISHED, &published);
     count(loop, TP_COUNT_DPDK_OTHER, &t->other);
     count(loop, TP_COUNT_DPDK_UNSTAMPED, &t->unstamped);
     count(loop, TP_COUNT_DPDK_POLLS, &t->polls);
@@ -102,6 +112,7 @@ static int keep_house(struct tp_dpdk_loop *loop, uint64_t now_tsc) {
         show(loop, TP_COUNT_DPDK_RESIDENCE_NS, &loop->residence);
         show(loop, TP_COUNT_DPDK_BOUND_NS, &loop->bounds);
         tp_wire_flows_expire(&loop->flows, now_ns);
+        forget(loop); /* flows have moved */
     }
     return tp_ring_writer_truncated(loop->ring) ? -ESTALE : 0;
 }
@@ -132,14 +143,58 @@ static inline uint64_t two(uint32_t low, uint32_t high) {
     return (uint64_t)high << 32 | low;
 }
 
-/* What a whole burst shares: `event` is a SEGMENT stamped by the poll. */
+static inline uint64_t segment_of(uint8_t clock, uint8_t source) {
+    return TP_KIND_SEGMENT | (uint64_t)clock << 8 | (uint64_t)source << 16;
+}
+
+/* What the records of a burst share, as they are in their words, and stamped by the poll. */
 struct burst {
-    struct tp_event event;
-    int64_t seen_ns;
+    uint64_t what;
+    uint64_t stamp_tsc;
+    uint64_t seen_ns;
+    uint64_t bound;
+    uint64_t device;
+    bool own_stamps; /* of the port's, for frames that have one */
     struct tp_dpdk_plausible plausible;
 };
 
-static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst) {
+/* A segment's record, put into the ring. */
+static inline void publish(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst,
+                           const struct tp_packet_gist *gist, uint32_t flags, uint32_t row) {
+    uint64_t what = burst->what, bound = burst->bound, time_ns = burst->stamp_tsc;
+    if (unlikely(burst->own_stamps)) {
+        struct tp_event own = {0};
+        if (tp_dpdk_stamp(loop->stamps, &burst->plausible, frame, &own)) {
+            what = segment_of(own.clock, own.source);
+            bound = own.segment.bound_ns;
+            time_ns = (uint64_t)own.time_ns;
+        } else {
+            loop->tally.unstamped++;
+        }
+    }
+    const union record record = {.words = {
+                                     0,
+                                     what | flags << 24 | (uint64_t)row << 32,
+                                     time_ns,
+                                     loop->frames++,
+                                     burst->seen_ns,
+                                     two(gist->seq, gist->payload_length),
+                                     gist->ack | burst->device,
+                                     bound | UINT64_C(1) << 32 | (uint64_t)gist->tcp_flags << 48,
+                                 }};
+    tp_ring_prefetch(loop->ring, SLOTS_AHEAD);
+    tp_ring_write(loop->ring, &record.event);
+}
+
+/* Where a frame with these ports is remembered, if they are where TCP began in the last one that was. */
+static inline struct tp_dpdk_known *known_at(struct tp_dpdk_loop *loop, const uint8_t *bytes) {
+    uint32_t ports;
+    memcpy(&ports, bytes + loop->ports_at, sizeof(ports));
+    return &loop->known[ports * UINT32_C(0x9e3779b1) >> (32 - TP_DPDK_KNOWN_BITS)];
+}
+
+/* Parses, which is for the first frame of a connection, and for those that are unlike others of it. */
+static void take_apart(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst) {
     const uint8_t *bytes = rte_pktmbuf_mtod(frame, const uint8_t *);
     struct tp_packet packet;
     int error = tp_packet_parse_ethernet(bytes, frame->data_len, frame->pkt_len, &packet);
@@ -152,8 +207,10 @@ static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const 
             loop->tally.malformed++;
         return;
     }
-    struct tp_wire_sighting sighting = {
-        .seq = packet.seq, .length = packet.payload_length, .tcp_flags = packet.tcp_flags, .at_ns = burst->seen_ns};
+    struct tp_wire_sighting sighting = {.seq = packet.seq,
+                                        .length = packet.payload_length,
+                                        .tcp_flags = packet.tcp_flags,
+                                        .at_ns = (int64_t)burst->seen_ns};
     memcpy(sighting.tuple.remote, packet.source, 16);
     memcpy(sighting.tuple.local, packet.destination, 16);
     sighting.tuple.remote_port = packet.source_port;
@@ -162,62 +219,99 @@ static void take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const 
         loop->tally.other++;
         return;
     }
-    const struct tp_event *stamp = &burst->event;
-    struct tp_event own;
-    if (loop->stamps->driver) {
-        own = burst->event;
-        if (tp_dpdk_stamp(loop->stamps, &burst->plausible, frame, &own))
-            stamp = &own;
-        else
-            loop->tally.unstamped++;
-    }
-    uint32_t flags = packet.payload_offset > frame->data_len ? TP_SEGMENT_CUT : 0, row;
+    const struct tp_packet_gist gist = {packet.seq, packet.ack, packet.payload_length, packet.tcp_flags};
+    uint32_t flags = packet.payload_offset > frame->data_len ? TP_SEGMENT_CUT : 0;
     if (spoiled(frame, bytes, &packet)) {
-        flags |= TP_SEGMENT_BAD_CSUM;
-        row = tp_wire_flows_row(&loop->flows, &sighting.tuple);
-    } else {
-        row = tp_wire_flows_see(&loop->flows, &sighting);
+        uint32_t row = tp_wire_flows_row(&loop->flows, &sighting.tuple);
+        publish(loop, frame, burst, &gist, flags | TP_SEGMENT_BAD_CSUM, row);
+        return;
     }
-    const union record record = {
-        .words = {
-            0,
-            two(TP_KIND_SEGMENT | (uint32_t)stamp->clock << 8 | (uint32_t)stamp->source << 16 | flags << 24, row),
-            (uint64_t)stamp->time_ns,
-            loop->frames++,
-            (uint64_t)burst->seen_ns,
-            two(packet.seq, packet.payload_length),
-            two(packet.ack, loop->port->device),
-            two(stamp->segment.bound_ns, 1 | (uint32_t)packet.tcp_flags << 16),
-        }};
-    tp_ring_write(loop->ring, &record.event);
-    loop->tally.published++;
+    struct tp_wire_flow *flow = tp_wire_flows_see(&loop->flows, &sighting);
+    publish(loop, frame, burst, &gist, flags, tp_wire_flow_row(flow));
+    struct tp_dpdk_known learned = {.flow = flow};
+    if (flow && tp_packet_look_learn(&learned.look, bytes, &packet)) {
+        loop->ports_at = packet.tcp_offset;
+        loop->latest = known_at(loop, bytes);
+        *loop->latest = learned;
+    }
 }
 
-static void take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of, uint64_t stamp_tsc) {
+/* One buffer of our own pool, held by nobody else, of which the port says that its checksum is good, or nothing. */
+#define UNUSUAL (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_RX_L4_CKSUM_MASK)
+
+static inline bool is_single(const struct rte_mbuf *frame) {
+    static const struct {
+        uint16_t holders;
+        uint16_t segments;
+    } single = {1, 1};
+    static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + 2, "compared at once");
+    return memcmp(&frame->refcnt, &single, sizeof(single)) == 0;
+}
+
+/* The connection of a frame whose look is known, else NULL: most likely that of the frame before. */
+static inline const struct tp_dpdk_known *recognise(struct tp_dpdk_loop *loop, const uint8_t *bytes, uint32_t length,
+                                                    struct tp_packet_gist *gist) {
+    struct tp_dpdk_known *known = loop->latest;
+    if (likely(tp_packet_look_read(&known->look, bytes, length, gist)))
+        return known;
+    if (length < loop->ports_at + sizeof(uint32_t))
+        return NULL;
+    known = known_at(loop, bytes);
+    if (!tp_packet_look_read(&known->look, bytes, length, gist))
+        return NULL;
+    loop->latest = known;
+    return known;
+}
+
+/* @return false: it had to be taken apart. */
+static inline bool take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, const struct burst *burst) {
+    const uint8_t *bytes = rte_pktmbuf_mtod(frame, const uint8_t *);
+    const struct tp_dpdk_known *known;
+    uint64_t unusual = frame->ol_flags & UNUSUAL;
+    struct tp_packet_gist gist;
+    if (likely(is_single(frame) && (known = recognise(loop, bytes, frame->data_len, &gist)) != NULL &&
+               known->flow->row != TP_ROW_NONE &&
+               (unusual == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
+                (unusual == 0 && tp_packet_look_sums_up(&known->look, bytes, &gist))))) {
+        tp_wire_flow_advance(&loop->flows, known->flow, gist.seq, gist.payload_length, (int64_t)burst->seen_ns);
+        publish(loop, frame, burst, &gist, 0, known->flow->row);
+        return true;
+    }
+    take_apart(loop, frame, burst);
+    return false;
+}
+
+/* @return true: whoever has the frames may put them back as they are. */
+static bool take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of, uint64_t stamp_tsc) {
     int64_t bound_ns = (int64_t)((double)(stamp_tsc - loop->emptied_tsc) * loop->ns_per_tsc) + 1;
     struct burst burst = {
-        .event = {.kind = TP_KIND_SEGMENT, .clock = TP_CLOCK_TSC, .source = TP_SOURCE_POLL, .row = TP_ROW_NONE},
-        .seen_ns = tp_monotonic_ns(),
+        .what = segment_of(TP_CLOCK_TSC, TP_SOURCE_POLL),
+        .stamp_tsc = stamp_tsc,
+        .seen_ns = (uint64_t)tp_monotonic_ns(),
+        .bound = bound_ns > UINT32_MAX ? UINT32_MAX : (uint64_t)bound_ns,
+        .device = (uint64_t)loop->port->device << 32,
+        .own_stamps = loop->stamps->driver != NULL,
         .plausible = tp_dpdk_stamps_plausible(loop->stamps, stamp_tsc),
     };
-    burst.event.time_ns = (int64_t)stamp_tsc;
-    burst.event.segment.bound_ns = bound_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)bound_ns;
     tp_histogram_observe(&loop->bounds, bound_ns);
+    bool simple = true;
     loop->tally.received += count_of;
     for (unsigned i = 0; i < count_of && i < PREFETCH; i++)
         rte_prefetch0(rte_pktmbuf_mtod(frames[i], void *));
     for (unsigned i = 0; i < count_of; i++) {
         if (i + PREFETCH < count_of)
             rte_prefetch0(rte_pktmbuf_mtod(frames[i + PREFETCH], void *));
-        tp_ring_prefetch(loop->ring, SLOTS_AHEAD);
-        take(loop, frames[i], &burst);
+        simple &= take(loop, frames[i], &burst);
     }
+    return simple;
 }
 
 /* Everything is published by now. */
-static void hand_on(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of) {
+static void hand_on(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of, bool simple) {
     if (loop->exception)
         loop->tally.to_kernel += tp_exception_to_kernel(loop->exception, frames, count_of);
+    else if (simple)
+        rte_mempool_put_bulk(loop->port->pool, (void **)frames, count_of);
     else
         rte_pktmbuf_free_bulk(frames, count_of);
 }
@@ -255,9 +349,9 @@ static int send_for_kernel(struct tp_dpdk_loop *loop) {
 int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
     struct rte_mbuf *frames[TP_DPDK_BURST_MAX];
     int error = 0;
-    loop->emptied_tsc = rte_rdtsc();
+    uint64_t began_tsc = rte_rdtsc();
+    loop->emptied_tsc = began_tsc;
     while (!error && !atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
-        uint64_t began_tsc = rte_rdtsc();
         if (began_tsc >= loop->due_tsc) {
             error = keep_house(loop, began_tsc);
             began_tsc = rte_rdtsc();
@@ -271,11 +365,12 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
             loop->tally.idle++;
             if (loop->idle_sleep_us)
                 usleep(loop->idle_sleep_us);
+            began_tsc = rte_rdtsc();
             continue;
         }
         uint64_t stamp_tsc = rte_rdtsc();
-        take_burst(loop, frames, got, stamp_tsc);
-        hand_on(loop, frames, got);
+        bool simple = take_burst(loop, frames, got, stamp_tsc);
+        hand_on(loop, frames, got, simple);
         if (loop->exception)
             error = send_for_kernel(loop);
         if (got < loop->burst)
@@ -283,6 +378,7 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
         uint64_t done_tsc = rte_rdtsc();
         loop->tally.busy_tsc += done_tsc - began_tsc;
         tp_histogram_observe(&loop->residence, (int64_t)((double)(done_tsc - stamp_tsc) * loop->ns_per_tsc));
+        began_tsc = done_tsc;
     }
     publish_totals(loop);
     rte_pktmbuf_free_bulk(loop->to_send, loop->waiting);

@@ -13,15 +13,16 @@
 #include "dpdk_capture/port.h"
 #include "dpdk_capture/stamps.h"
 #include "tickpath/histogram.h"
+#include "tickpath/packet_look.h"
 #include "tickpath/ring.h"
 #include "tickpath/wire_flows.h"
 
 #define TP_DPDK_BURST_MAX 512u
+#define TP_DPDK_KNOWN_BITS 8u
 
 /* Totals since they were last published, written by the loop alone. */
 struct tp_dpdk_tally {
     uint64_t received;
-    uint64_t published;
     uint64_t other;
     uint64_t malformed;
     uint64_t fragments;
@@ -40,6 +41,12 @@ struct tp_dpdk_losses {
     _Atomic uint64_t errors;
 };
 
+/* A connection, and what its frames look like. */
+struct tp_dpdk_known {
+    struct tp_packet_look look;
+    struct tp_wire_flow *flow;
+};
+
 struct tp_dpdk_loop {
     const struct tp_dpdk_port *port;
     struct tp_dpdk_stamps *stamps;
@@ -55,7 +62,11 @@ struct tp_dpdk_loop {
     struct tp_exception *exception; /* inline: the way to the kernel; NULL: mirror, frames end here */
     _Atomic bool stop;
 
-    uint64_t frames;
+    struct tp_dpdk_known known[1 << TP_DPDK_KNOWN_BITS];
+    struct tp_dpdk_known *latest; /* the last frame's, if that was remembered */
+    uint32_t ports_at;            /* where TCP begins in what was remembered last */
+    uint64_t frames;              /* published so far */
+    uint64_t frames_told;
     uint64_t emptied_tsc; /* when the last poll began that took all there was */
     uint64_t due_tsc;     /* of what is done now and then */
     uint64_t clocks;      /* readings so far */

@@ -253,28 +253,29 @@ static inline int tp_packet_parse_ethernet(const uint8_t *bytes, uint32_t captur
     return tp_packet_parse_from(&frame, 14, tp_packet_be16(bytes + 12), packet);
 }
 
-/* Ones' complement sum in the host's byte order, which its being all ones does not depend on (RFC 1071). */
+/* Ones' complement sum in the host's byte order, which its being a multiple of 2^16 - 1 does not depend on (RFC 1071).
+ * `sum` leaves room for what is added; `length` is 16 at least, as that of any header. */
 static inline uint64_t tp_packet_sum(uint64_t sum, const uint8_t *bytes, uint32_t length) {
-    for (; length >= 4; bytes += 4, length -= 4) {
-        uint32_t word;
-        memcpy(&word, bytes, 4);
-        sum += word;
+    typedef uint64_t pair __attribute__((vector_size(16)));
+    static const uint8_t ones[32] = {[16 ... 31] = 0xff};
+    const uint8_t *end = bytes + length;
+    pair word, rest, total; /* of 32 bits in 64: no carry is lost */
+    /* The rest that makes no 16 bytes is read with what is before it. At an odd place, each byte has the weight that
+     * its neighbour should have, 2^8 as much, and 2^16 times anything is that again. */
+    memcpy(&rest, ones + length % 16, 16);
+    memcpy(&word, end - 16, 16);
+    word &= rest;
+    total = ((word & UINT32_MAX) + (word >> 32)) << (length % 2 * 8);
+    for (; end - bytes >= 16; bytes += 16) {
+        memcpy(&word, bytes, 16);
+        total += (word & UINT32_MAX) + (word >> 32);
     }
-    if (length >= 2) {
-        uint16_t half;
-        memcpy(&half, bytes, 2);
-        sum += half;
-        bytes += 2;
-    }
-    if (length & 1)
-        sum += __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? bytes[0] : bytes[0] << 8;
-    return sum;
+    return sum + total[0] + total[1];
 }
 
+/* `sum` is never 0: no header is all zeros. */
 static inline enum tp_checksum tp_packet_judge(uint64_t sum) {
-    while (sum > UINT16_MAX)
-        sum = (sum & UINT16_MAX) + (sum >> 16);
-    return sum == UINT16_MAX ? TP_CHECKSUM_GOOD : TP_CHECKSUM_BAD;
+    return sum % UINT16_MAX == 0 ? TP_CHECKSUM_GOOD : TP_CHECKSUM_BAD;
 }
 
 /* Verify the IPv4 header's checksum. `bytes` is what *packet was parsed from. IPv6 has none: UNKNOWN. */

@@ -137,18 +137,18 @@ static void begin(struct tp_wire_flows *flows, struct tp_wire_flow *flow, const 
     open_row(flows, flow);
 }
 
-uint32_t tp_wire_flows_see(struct tp_wire_flows *flows, const struct tp_wire_sighting *seen) {
+struct tp_wire_flow *tp_wire_flows_see(struct tp_wire_flows *flows, const struct tp_wire_sighting *seen) {
     bool syn = seen->tcp_flags & TCP_SYN, over = seen->tcp_flags & (TCP_FIN | TCP_RST);
     struct tp_wire_flow *flow = find_again(flows, &seen->tuple);
 
     if (!flow) {
         /* A refusal, or the last words of what is over already, open nothing. */
         if (!syn && (seen->length == 0 || seen->tcp_flags & TCP_RST))
-            return TP_ROW_NONE;
+            return NULL;
         flow = insert(flows, &seen->tuple);
         if (!flow) {
             tp_ring_count(flows->ring, TP_COUNT_ROWS_EXHAUSTED, 1);
-            return TP_ROW_NONE;
+            return NULL;
         }
         begin(flows, flow, seen);
     } else if (syn && !(flow->has_irs && flow->irs == seen->seq)) {
@@ -158,22 +158,14 @@ uint32_t tp_wire_flows_see(struct tp_wire_flows *flows, const struct tp_wire_sig
         open_row(flows, flow); /* a row came free since */
     }
 
-    flow->seen_ns = seen->at_ns;
-    int32_t ahead = syn || seen->length == 0 ? 0 : (int32_t)(seen->seq + seen->length - flow->next_seq);
-    if (ahead > 0) {
-        flows->holes += (uint32_t)ahead > seen->length;
-        flow->next_seq += (uint32_t)ahead;
-        flow->reached += (uint32_t)ahead;
-        flow->ended_ns = 0; /* new bytes: an RST before was none that TCP took */
-    }
+    tp_wire_flow_advance(flows, flow, seen->seq, syn ? 0 : seen->length, seen->at_ns);
     if (over && !flow->ended_ns)
         flow->ended_ns = seen->at_ns;
-    return flow->row;
+    return flow;
 }
 
 uint32_t tp_wire_flows_row(const struct tp_wire_flows *flows, const struct tp_wire_tuple *tuple) {
-    const struct tp_wire_flow *flow = find(flows, tuple);
-    return flow ? flow->row : TP_ROW_NONE;
+    return tp_wire_flow_row(find(flows, tuple));
 }
 
 void tp_wire_flows_expire(struct tp_wire_flows *flows, int64_t now_ns) {

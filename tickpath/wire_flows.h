@@ -17,6 +17,8 @@
 #define TP_WIRE_LINGER_NS INT64_C(2000000000)
 /* A connection without one frame for so long is over: venues ping every 3 minutes at the latest. */
 #define TP_WIRE_IDLE_NS INT64_C(1800000000000)
+/* FIN, SYN, RST: a frame with one of these changes more than how far its flow has come. */
+#define TP_WIRE_TURNING 0x07u
 
 /* As in struct tp_row: 16-byte addresses in network order, ports in host order, `remote` sends the data. */
 struct tp_wire_tuple {
@@ -84,9 +86,26 @@ struct tp_wire_flows {
 int tp_wire_flows_create(struct tp_wire_flows *, struct tp_ring_writer *, uint32_t rows, uint64_t netns);
 void tp_wire_flows_destroy(struct tp_wire_flows *);
 
-/* The row of the connection that a frame belongs to, opened or changed as the frame demands; TP_ROW_NONE where it has
- * none. */
-uint32_t tp_wire_flows_see(struct tp_wire_flows *, const struct tp_wire_sighting *);
+/* The flow that a frame belongs to, its row opened or changed as the frame demands; NULL where it has none. It stays
+ * where it is, and that tuple's, until the next tp_wire_flows_expire. */
+struct tp_wire_flow *tp_wire_flows_see(struct tp_wire_flows *, const struct tp_wire_sighting *);
+
+static inline uint32_t tp_wire_flow_row(const struct tp_wire_flow *flow) {
+    return flow ? flow->row : TP_ROW_NONE;
+}
+
+/* What a frame of a flow's adds to it that is neither its first nor its last: without SYN, FIN or RST. */
+static inline void tp_wire_flow_advance(struct tp_wire_flows *flows, struct tp_wire_flow *flow, uint32_t seq,
+                                        uint32_t length, int64_t at_ns) {
+    int32_t ahead = length ? (int32_t)(seq + length - flow->next_seq) : 0;
+    flow->seen_ns = at_ns;
+    if (ahead > 0) {
+        flows->holes += (uint32_t)ahead > length;
+        flow->next_seq += (uint32_t)ahead;
+        flow->reached += (uint32_t)ahead;
+        flow->ended_ns = 0; /* new bytes: an RST before was none that TCP took */
+    }
+}
 
 /* The row that a tuple has now, nothing opened or changed: for a frame that TCP will not take. */
 uint32_t tp_wire_flows_row(const struct tp_wire_flows *, const struct tp_wire_tuple *);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-def fill(pool: str, frame: bytes) -> None:
-    """Write one frame into every buffer of the pool; net_null hands them out as received. OSError ENOENT."""
+def fill(pool: str, frames: list[bytes]) -> None:
+    """Write frames, all of one length, into the pool's buffers in turns; net_null hands them out as received.
+
+    OSError ENOENT."""
 
 def run(port: str, step: str, duration_ns: int) -> tuple[int, int]:
     """Frames and ns of CPU: "burst" receives and frees, "stamp" reads the clocks once a burst, "parse" parses."""

@@ -25,7 +25,7 @@ cdef extern from "lab/bench/dpdk_bench.h" nogil:
         uint64_t given
         uint64_t late
 
-    int tp_bench_dpdk_fill(const char *pool, const uint8_t *frame, size_t bytes)
+    int tp_bench_dpdk_fill(const char *pool, const uint8_t *frames, size_t bytes, unsigned count)
     int tp_bench_dpdk_run(const char *port, tp_bench_dpdk_step step, int64_t duration_ns, uint64_t *frames,
                           int64_t *cpu_ns)
     int tp_bench_dpdk_pace_set "tp_bench_dpdk_pace"(tp_bench_dpdk_pace *pace, const char *port, double frames_per_s)
@@ -34,8 +34,8 @@ cdef extern from "lab/bench/dpdk_bench.h" nogil:
 _STEPS = {"burst": TP_BENCH_DPDK_BURST, "stamp": TP_BENCH_DPDK_STAMP, "parse": TP_BENCH_DPDK_PARSE}
 
 
-def fill(str pool not None, bytes frame not None):
-    _check(tp_bench_dpdk_fill(pool.encode(), frame, len(frame)))
+def fill(str pool not None, list frames not None):
+    _check(tp_bench_dpdk_fill(pool.encode(), b"".join(frames), len(frames[0]), <unsigned>len(frames)))
 
 
 def run(str port not None, str step not None, int64_t duration_ns):

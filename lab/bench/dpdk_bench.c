@@ -16,20 +16,22 @@
 #define LOOKS 1024 /* polls between looks at the time */
 
 struct content {
-    const uint8_t *frame;
+    const uint8_t *frames;
     size_t bytes;
+    unsigned count;
 };
 
 static void fill_one(struct rte_mempool *pool, void *user, void *object, unsigned index) {
     const struct content *content = user;
     struct rte_mbuf *buffer = object;
-    (void)pool, (void)index;
-    memcpy((uint8_t *)buffer->buf_addr + RTE_PKTMBUF_HEADROOM, content->frame, content->bytes);
+    (void)pool;
+    memcpy((uint8_t *)buffer->buf_addr + RTE_PKTMBUF_HEADROOM,
+           content->frames + index % content->count * content->bytes, content->bytes);
 }
 
-int tp_bench_dpdk_fill(const char *name, const uint8_t *frame, size_t bytes) {
+int tp_bench_dpdk_fill(const char *name, const uint8_t *frames, size_t bytes, unsigned count) {
     struct rte_mempool *pool = rte_mempool_lookup(name);
-    struct content content = {frame, bytes};
+    struct content content = {frames, bytes, count};
     if (!pool)
         return -ENOENT;
     rte_mempool_obj_iter(pool, fill_one, &content);

@@ -11,8 +11,9 @@
 
 #include "tickpath/histogram.h"
 
-/* Writes one frame into every buffer of the pool, which net_null then hands out as received. -ENOENT: no such pool. */
-int tp_bench_dpdk_fill(const char *pool, const uint8_t *frame, size_t bytes);
+/* Writes a frame into every buffer of the pool, which net_null then hands out as received: of `count` frames of `bytes`
+ * each, one behind the other, in turns. -ENOENT: no such pool. */
+int tp_bench_dpdk_fill(const char *pool, const uint8_t *frames, size_t bytes, unsigned count);
 
 enum tp_bench_dpdk_step {
     TP_BENCH_DPDK_BURST = 0, /* receive and free */

@@ -27,11 +27,12 @@ _FIRST_RECORDS = 6
 
 
 class Order(msgspec.Struct):
-    """`step`: burst, stamp, parse or publish; `frames_per_s` 0: as fast as it goes."""
+    """`step`: burst, stamp, parse or publish; `frames_per_s` 0: as fast as it goes; `connections`: in turns."""
 
     step: str
     duration_ns: int
     frames_per_s: float = 0.0
+    connections: int = 1
 
 
 class Result(msgspec.Struct):
@@ -45,10 +46,11 @@ class Result(msgspec.Struct):
     late: int = 0
 
 
-def frame() -> bytes:
+def frame(connection: int) -> bytes:
     """64 bytes: a segment of the watched port with 10 bytes of payload, its checksum right."""
     header = bytes.fromhex("020000000001 020000000002 0800 45000032 00000000 4006 0000 0a000001 0a000002")
-    segment = bytes.fromhex("01bb 9c40 00000001 00000000 5010 ffff 0000 0000") + b"0123456789"
+    ports = bytes.fromhex("01bb") + (40_000 + connection).to_bytes(2)
+    segment = ports + bytes.fromhex("00000001 00000000 5010 ffff 0000 0000") + b"0123456789"
     pseudo = header[26:34] + bytes([0, 6, 0, len(segment)])
     total = sum(int.from_bytes((pseudo + segment)[i : i + 2]) for i in range(0, len(pseudo + segment), 2))
     while total >> 16:
@@ -74,9 +76,9 @@ class _Bench:
             promiscuous=False,
             stamps=False,
         )
-        fill("tickpath-0", frame())
 
     def take(self, order: Order) -> Result:
+        fill("tickpath-0", [frame(connection) for connection in range(order.connections)])
         if order.step == "publish":
             return self._publish(order)
         found: list[Result] = []

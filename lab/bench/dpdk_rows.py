@@ -26,6 +26,7 @@ from tickpath.ring import RingReader
 
 _PAST = "dpdk-testpmd rxonly, same device"
 _LOADS = (50, 90)
+_CONNECTIONS = (8, 64)
 _QUANTILES = ("p50", "p99", "p999")
 _TITLES = (
     Row(name="dpdk_burst", what="DPDK: receive and free, 64 B, net_null, CPU", unit="ns"),
@@ -34,6 +35,10 @@ _TITLES = (
     Row(name="dpdk_publish", what="DPDK: + publish: the capture's own loop", unit="ns"),
     Row(name="dpdk_rate", what="DPDK: the same per owned core", unit="Mpps", bar=">= 0.6x, >= 10"),
     Row(name="dpdk_rate_read", what="DPDK: the same while a reader reads the ring", unit="Mpps", bar=">= 0.6x, >= 10"),
+    *(
+        Row(name=f"dpdk_rate_{count}", what=f"DPDK: the same, {count} connections in turns", unit="Mpps")
+        for count in _CONNECTIONS
+    ),
     *(
         Row(name=f"dpdk_residence_{quantile}_{load}", what=f"DPDK: due to done at {load} % load, {said}", unit="us")
         for load in _LOADS
@@ -55,9 +60,11 @@ class _Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def take(self, step: str, duration_ns: int, frames_per_s: float = 0.0) -> Result:
+    def take(self, step: str, duration_ns: int, frames_per_s: float = 0.0, connections: int = 1) -> Result:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(msgspec.json.encode(Order(step, duration_ns, frames_per_s)).decode() + "\n")
+        self._process.stdin.write(
+            msgspec.json.encode(Order(step, duration_ns, frames_per_s, connections)).decode() + "\n"
+        )
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
@@ -157,8 +164,12 @@ def _read(path: Path, core: int) -> None:
                 time.sleep(0.001)
 
 
+def _mpps(ns_per_frame: Callable[[], float]) -> float:
+    return 1e3 / ns_per_frame()
+
+
 def _rates(row: Row, rest: Effort, ours: Callable[[], float], theirs: Callable[[], float]) -> None:
-    pairs = alternate(lambda: 1e3 / ours(), lambda: 1e3 / theirs(), rest)
+    pairs = alternate(partial(_mpps, ours), partial(_mpps, theirs), rest)
     row.compared(pairs, _PAST)
     row.judge((row.value or 0) >= _BAR_MPPS and (row.ratio or 0) >= _BAR_RATIO)
     if row.verdict is Verdict.FAIL and (row.ratio or 0) >= _BAR_RATIO and (row.yardstick_value or 0) < _BAR_MPPS:
@@ -187,8 +198,8 @@ def _run(settings: Settings, rows: dict[str, Row]) -> None:
         stack.callback(testpmd.close)
         theirs = partial(testpmd.ns_per_frame, duration_ns)
 
-        def cost(step: str) -> float:
-            result = child.take(step, duration_ns)
+        def cost(step: str, connections: int = 1) -> float:
+            result = child.take(step, duration_ns, connections=connections)
             return result.cpu_ns / result.frames
 
         for step in ("burst", "stamp", "parse", "publish"):
@@ -196,6 +207,10 @@ def _run(settings: Settings, rows: dict[str, Row]) -> None:
         _rates(rows["dpdk_rate"], effort, partial(cost, "publish"), theirs)
         with _reader(settings.folder, other):
             _rates(rows["dpdk_rate_read"], effort, partial(cost, "publish"), theirs)
+        for count in _CONNECTIONS:
+            rows[f"dpdk_rate_{count}"].compared(
+                alternate(partial(_mpps, partial(cost, "publish", count)), partial(_mpps, theirs), effort), _PAST
+            )
         capacity_per_s = 1e6 * (rows["dpdk_rate"].value or 1)
         for load in _LOADS:
             rate = capacity_per_s * load / 100

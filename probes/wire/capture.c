@@ -302,7 +302,7 @@ static bool take(struct tp_wire *wire, const struct tp_wire_socket *socket, cons
         event.flags |= TP_SEGMENT_BAD_CSUM;
         event.row = tp_wire_flows_row(&wire->flows, &sighting.tuple);
     } else {
-        event.row = tp_wire_flows_see(&wire->flows, &sighting);
+        event.row = tp_wire_flow_row(tp_wire_flows_see(&wire->flows, &sighting));
     }
     tp_ring_write(wire->ring, &event);
     return true;

@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         uint64_t pause = take_number(&input, 2);
         now_ns += (int64_t)(pause & 0x8000 ? pause * 100000000 : pause * 1000);
         seen.at_ns = now_ns - (int64_t)(pause & 0xff);
-        uint32_t row = tp_wire_flows_see(&flows, &seen);
+        uint32_t row = tp_wire_flow_row(tp_wire_flows_see(&flows, &seen));
         must(row == TP_ROW_NONE || (tp_row_index(row) < ROWS && ring.row_table[tp_row_index(row)].state == TP_ROW_OPEN),
              "a row that is named is open");
         must(tp_wire_flows_row(&flows, &seen.tuple) == row, "and found again");

@@ -14,6 +14,8 @@
 struct seed {
     uint8_t *bytes;
     uint32_t length;
+    struct tp_packet packet;
+    struct tp_packet_look look;
 };
 
 static uint64_t next_random(uint64_t *state) {
@@ -38,6 +40,9 @@ static uint32_t read_seeds(const char *path, struct seed *seeds) {
         seeds[n].length = (uint32_t)(high << 8 | fgetc(file));
         seeds[n].bytes = malloc(seeds[n].length);
         require(fread(seeds[n].bytes, 1, seeds[n].length, file) == seeds[n].length, "the seed file is whole");
+        tp_packet_look_none(&seeds[n].look);
+        if (tp_packet_parse_ethernet(seeds[n].bytes, seeds[n].length, seeds[n].length, &seeds[n].packet) == 0)
+            tp_packet_look_learn(&seeds[n].look, seeds[n].bytes, &seeds[n].packet);
     }
     fclose(file);
     return n;
@@ -49,7 +54,7 @@ int main(int argc, char **argv) {
     static const int ethertypes[] = {-1, -1, TP_ETHERTYPE_IPV4, TP_ETHERTYPE_IPV6, 0x8100};
     static const uint8_t telling[] = {0, 1, 4, 6, 43, 44, 51, 60, 0x45, 0x4f, 0x60, 0x50, 0xf0, 0x81, 0x88, 0xff};
     uint64_t counts[1 - TP_PACKET_TOO_DEEP] = {0};
-    uint64_t state = 88172645463325252u;
+    uint64_t state = 88172645463325252u, alike = 0;
 
     require(argc == 3, "usage: packet_mutations SEEDS ROUNDS");
     uint32_t n = read_seeds(argv[1], seeds);
@@ -80,7 +85,9 @@ int main(int argc, char **argv) {
         if (original < captured)
             original = captured;
         counts[-tp_packet_try(bytes + shift, captured - shift, original - shift, ethertypes[(r >> 4) % 5])]++;
+        alike += tp_packet_try_look(&seed->look, &seed->packet, bytes, captured);
     }
+    printf("alike %llu\n", (unsigned long long)alike);
     for (uint32_t i = 0; i < sizeof counts / sizeof *counts; i++)
         printf("%d %llu\n", -(int)i, (unsigned long long)counts[i]);
     for (uint32_t i = 0; i < n; i++)
