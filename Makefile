@@ -13,7 +13,7 @@ SOURCES := $(shell git ls-files -co --exclude-standard -- '*.py' '*.pyi' '*.pyx'
 INSTALLED := build/installed.stamp
 SANITIZED := build/sanitize.stamp
 # What runs on sanitized parts: proof and fuzz bring their own sanitizers, truth, faults and bench measure or take minutes.
-UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo)
+UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo dpdk)
 # Its name says for which Python, made where, it is: where one of these changed, the file is missing.
 ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
 QUIETLY := V=$(V) tools/quietly
