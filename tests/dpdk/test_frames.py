@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 PORT = 443
-BULK = 20_000
+BULK = 100_000
 _BULK_SEQ = 1 << 31
 _FIRST_US = 1_700_000_000_000_000
 
@@ -126,7 +126,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     others = [frame for kind in _spoiled().values() for frame in kind]
     frames = [*map(bytes, [*crafted, *others, corrupt]), *_bulk(BULK)]
     file = pcap_file(folder / "frames.pcap", ((_FIRST_US + number, frame) for number, frame in enumerate(frames)))
-    with DpdkCapture(folder / "rings", f"net_pcap0,rx_pcap={file}", "--port", str(PORT)) as capture:
+    flags = ("--port", str(PORT), "--capacity", str(1 << 18))  # all of it, however late it is read
+    with DpdkCapture(folder / "rings", f"net_pcap0,rx_pcap={file}", *flags) as capture:
         capture.ready()
         capture.wait_for(Counter.DPDK_RECEIVED, len(frames))
         segments, rows = capture.records(Kind.SEGMENT), capture.readers[0].rows()
