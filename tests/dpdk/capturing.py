@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
+from native import ROOT, compiled
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.lab.shuttle import TruthWire
 from tickpath.ring import SUFFIX, RingReader
@@ -134,3 +135,24 @@ def pcap_file(path: Path, frames: Iterable[tuple[int, bytes]]) -> Path:
         for time_us, frame in frames:
             file.write(struct.pack("<IIII", *divmod(time_us, 1_000_000), len(frame), len(frame)) + frame)
     return path
+
+
+def preloadable(folder: Path, name: str) -> Path:
+    """The library of NAME.c beside this file, which wraps calls of DPDK's."""
+    flags = subprocess.run(["pkg-config", "--cflags", "libdpdk"], capture_output=True, text=True, check=True).stdout
+    headers = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in flags.split()]
+    return compiled(
+        folder / f"{name}.so",
+        [ROOT / "tests" / "dpdk" / f"{name}.c"],
+        "-shared",
+        "-fPIC",
+        "-DALLOW_EXPERIMENTAL_API",
+        # In the process's global scope, where the preloaded library looks for what it wraps.
+        *("-Wl,--no-as-needed", "-lrte_ethdev", "-lrte_mbuf", "-lrte_eal"),
+        *headers,
+    )
+
+
+def preloaded(library: Path) -> dict[str, str]:
+    """The environment in which it is loaded first, but for a sanitizer."""
+    return {"LD_PRELOAD": " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))}

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpdk.capturing import DpdkCapture, needs_dpdk, refused, wait_until
-from native import ROOT, compiled
+from dpdk.capturing import DpdkCapture, needs_dpdk, preloadable, preloaded, refused, wait_until
 from tickpath.clock import LinearFit, Reading
 from tickpath.event import Clock, ClockFlag, Counter, Kind, Source
 from tickpath.lab.shuttle import TruthWire
@@ -34,18 +32,7 @@ _FAKED = "mlx5_pci"
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The simulated clock's library."""
-    flags = subprocess.run(["pkg-config", "--cflags", "libdpdk"], capture_output=True, text=True, check=True).stdout
-    headers = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in flags.split()]
-    return compiled(
-        tmp_path_factory.mktemp("fake") / "fake_clock.so",
-        [ROOT / "tests" / "dpdk" / "fake_clock.c"],
-        "-shared",
-        "-fPIC",
-        "-DALLOW_EXPERIMENTAL_API",
-        # In the process's global scope, where the preloaded library looks for what it wraps.
-        *("-Wl,--no-as-needed", "-lrte_ethdev", "-lrte_mbuf", "-lrte_eal"),
-        *headers,
-    )
+    return preloadable(tmp_path_factory.mktemp("fake"), "fake_clock")
 
 
 class _Stamped:
@@ -63,8 +50,7 @@ class _Stamped:
     def __enter__(self) -> _Stamped:
         self.wire.__enter__()
         client = self.wire.client
-        preloaded = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(self._fake)]))
-        environment = {"FAKE_DRIVER": _FAKED, "FAKE_LOG": str(self._log), "LD_PRELOAD": preloaded, **self._clock}
+        environment = {"FAKE_DRIVER": _FAKED, "FAKE_LOG": str(self._log), **preloaded(self._fake), **self._clock}
         device = f"net_af_packet0,iface={client.device},framecnt=8192"
         flags = ("--port", str(PORT), *self._flags)
         self.capture = DpdkCapture(self._folder / "r", device, *flags, wire=self.wire, environment=environment).ready()
