@@ -38,6 +38,7 @@ PORT = 443
 _MESSAGES = 600  # of each version
 _LEAST_BYTES = 150  # of a frame with data
 _DATA = Path(__file__).parents[3] / "shared" / "data" / "binance-coinm-20210722.ws.txt"
+_LAST = b"the end of the recording"
 _BITS = dict(zip("FSRP.UEW", (1 << bit for bit in range(8)), strict=True))
 _SERVER, _CLIENT = ("10.79.0.1/24", "fd00:79::1/64"), ("10.79.0.2/24", "fd00:79::2/64")
 
@@ -128,7 +129,20 @@ def _record(folder: Path) -> Path:
         server.address("tap0", *_SERVER)
         client.address("tap0", *_CLIENT)
         shuttle = Shuttle(*taps, _BadWire())
-        argv: list[str | Path] = ["tcpdump", "-i", "tap0", "--nano", "-U", "-B", "16384", "-Z", "root", "-w", file]
+        argv: list[str | Path] = [
+            "tcpdump",
+            "-i",
+            "tap0",
+            "--nano",
+            "--immediate-mode",
+            "-U",
+            "-B",
+            "16384",
+            "-Z",
+            "root",
+            "-w",
+            file,
+        ]
         with said.open("w") as log:
             recording = client.popen(argv, stderr=log)
         try:
@@ -140,8 +154,11 @@ def _record(folder: Path) -> Path:
                 with namespace.entered():
                     wait_until(lambda local=local: f"{local} 80" in routes.read_text(), "the IPv6 address in force")
             _session(server, client, socket.AF_INET6, _SERVER[1].partition("/")[0])
+            with server.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(_LAST, (_CLIENT[0].partition("/")[0], 9))
+            # What it has not taken out of the kernel when it is ended is lost, and not counted.
+            wait_until(lambda: _LAST in file.read_bytes(), "the last frame recorded")
         finally:
-            # A tcpdump that is interrupted writes what it has and counts.
             recording.send_signal(signal.SIGINT)
             recording.wait(30)
             shuttle.close()
