@@ -252,15 +252,16 @@ def _by_tcpdump(file: Path) -> Iterator[Segment]:
 
 
 def _holes(segments: list[Segment]) -> int:
+    """Frames with data that TCP may take and that begin beyond all before them."""
     reached: dict[str, int] = {}
     holes = 0
     for one in segments:
-        end = one.seq + one.length + bool(one.flags & _BITS["S"]) + bool(one.flags & _BITS["F"])
-        ahead = (one.seq - reached.get(one.remote, one.seq)) % (1 << 32)
-        if one.good and ahead < 1 << 31:
-            holes += ahead > 0
-        if one.good and (end - reached.get(one.remote, one.seq)) % (1 << 32) < 1 << 31:
-            reached[one.remote] = end % (1 << 32)
+        if one.flags & _BITS["S"]:
+            reached[one.remote] = one.seq + 1
+        elif one.good and one.length:
+            begins = (one.seq - reached[one.remote] + (1 << 31)) % (1 << 32) - (1 << 31)
+            holes += begins > 0
+            reached[one.remote] += max(0, begins + one.length)
     return holes
 
 
