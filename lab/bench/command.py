@@ -21,6 +21,7 @@ from tickpath.lab.bench import (
     dpdk_rows,
     feed_rows,
     histogram_rows,
+    inline_rows,
     kernel_rows,
     observer_rows,
     process_rows,
@@ -45,6 +46,7 @@ GROUPS = {
         observer_rows.GROUP,
         kernel_rows.GROUP,
         dpdk_rows.GROUP,
+        inline_rows.GROUP,
     )
 }
 _SHARED_MEMORY = Path("/dev/shm")

@@ -93,8 +93,7 @@ class TruthWire:
         self._configure(self.server, self.client)
         self._configure(self.client, self.server)
         for side in (self.server, self.client):
-            with self.inside(side):
-                self._wait_for_ipv6(side)
+            self.wait_for_ipv6(side)
         if self.config.armed:
             self.arm()
 
@@ -115,14 +114,18 @@ class TruthWire:
         ]
         run_inside(side.namespace, ["ip", "-batch", "-"], "\n".join(commands) + "\n")
 
-    def _wait_for_ipv6(self, side: Side) -> None:
-        """The kernel makes the route to a new IPv6 address in its own time, and drops what comes for it until then."""
+    def wait_for_ipv6(self, side: Side) -> None:
+        """The kernel makes the route to a new IPv6 address in its own time, and drops what comes for it until then.
+
+        ShuttleError where that is long over.
+        """
         routes = Path("/proc/thread-self/net/ipv6_route")
         deadline = time.monotonic() + _ANSWER_S
-        while f"{side.ipv6.packed.hex()} 80" not in routes.read_text():
-            if time.monotonic() > deadline:
-                raise ShuttleError(f"{side.device}: {side.ipv6} is not in force after {_ANSWER_S:g} s")
-            time.sleep(_POLL_S)
+        with self.inside(side):
+            while f"{side.ipv6.packed.hex()} 80" not in routes.read_text():
+                if time.monotonic() > deadline:
+                    raise ShuttleError(f"{side.device}: {side.ipv6} is not in force after {_ANSWER_S:g} s")
+                time.sleep(_POLL_S)
 
     def _set_gro(self, side: Side) -> None:
         # /sys shows the devices of the namespace in which it was mounted, so one of our own is.

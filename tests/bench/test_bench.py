@@ -14,13 +14,13 @@ import msgspec
 import pytest
 
 from tickpath.errors import TickpathError
-from tickpath.lab.bench import dpdk_rows, kernel_rows
+from tickpath.lab.bench import dpdk_rows, inline_rows, kernel_rows
 from tickpath.lab.bench.command import GROUPS, Report
 from tickpath.lab.bench.measure import Effort, alternate, interval_of
 from tickpath.lab.bench.row import Group, Row, Settings, Verdict
 
 ROOT = Path(__file__).parent.parent.parent
-HAS_DPDK = importlib.util.find_spec("tickpath.lab.bench._dpdk_bench") and shutil.which("dpdk-testpmd")
+HAS_DPDK = importlib.util.find_spec("tickpath.lab.bench._dpdk_bench")
 
 
 def _bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,8 +42,12 @@ def test_a_quick_run_has_every_row(tmp_path: Path) -> None:
     measured = {row.name for row in report.rows if row.verdict is not Verdict.SKIPPED}
     may_be_refused = {"wire_blast", "wire_paced", "idle_feed", "idle_wire", "idle_exporter", "memory_wire"}
     may_be_refused |= {"observer_effect", "observer_load"}
-    may_be_refused |= {title.name for title in kernel_rows.GROUP.titles}
-    without_dpdk = {title.name for title in dpdk_rows.GROUP.titles} if not HAS_DPDK else set()
+    groups = (kernel_rows.GROUP, dpdk_rows.GROUP, inline_rows.GROUP)
+    may_be_refused |= {title.name for group in groups for title in group.titles}
+    of_loop = {title.name for title in dpdk_rows.GROUP.titles}
+    of_inline = {title.name for title in inline_rows.GROUP.titles}
+    without_dpdk = set() if HAS_DPDK and shutil.which("dpdk-testpmd") else of_loop
+    without_dpdk |= set() if HAS_DPDK else of_inline
     allowed = set() if os.geteuid() == 0 and len(os.sched_getaffinity(0)) > 1 else may_be_refused
     assert {row.name for row in report.rows} - measured <= allowed | without_dpdk
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from dpdk.inlining import PORT, TAP, Capture, addressed, forgotten, given_up, link, tickpath
+from dpdk.inlining import PORT, Capture, forgotten, link, tickpath
 from tickpath.event import Counter
+from tickpath.lab.bench.inline_host import TAP, addressed, given_up
 from tickpath.lab.shuttle import TruthWire, WireConfig
 from tickpath.lab.simulator.config import SimulatorConfig
 from tickpath.lab.simulator.server import Simulator
