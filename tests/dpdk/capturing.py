@@ -94,13 +94,19 @@ class DpdkCapture:
         return sum(reader.counters()[counter] for reader in self.readers)
 
     def wait_for(self, counter: Counter, count: int) -> None:
-        wait_until(lambda: self.count(counter) >= count, f"{count} {counter.name}")
+        def counted() -> bool:
+            assert self.process.poll() is None, self.text()
+            return self.count(counter) >= count
+
+        wait_until(counted, f"{count} {counter.name}")
 
     def stop(self) -> str:
         """End it as an operator does; all that it said."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(30)
+        # Else what a sanitizer finds as it ends would be seen by nobody.
+        assert self.process.returncode == 0, self.text()
         return self.text()
 
     def __enter__(self) -> Self:

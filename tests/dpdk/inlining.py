@@ -62,7 +62,12 @@ class Capture:
 
     def counted(self, counter: Counter, at_least: int) -> None:
         """Wait: the loop tells its totals ten times a second."""
-        wait_until(lambda: self.counters()[counter] >= at_least, f"{at_least} {counter.name}")
+
+        def counted() -> bool:
+            assert self.process.poll() is None, self.said
+            return bool(self.counters()[counter] >= at_least)
+
+        wait_until(counted, f"{at_least} {counter.name}")
 
     def kill(self) -> None:
         self.process.kill()
@@ -79,7 +84,7 @@ class Capture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
-            self.stop()
+            assert self.stop() == 0, self.said
 
 
 def forgotten(wire: TruthWire) -> None:

@@ -170,10 +170,17 @@ class _Inline:
         with RingReader(self._ring) as reader:
             return reader.counters()
 
+    def counted(self, counter: Counter, at_least: int) -> None:
+        def holds() -> bool:
+            assert self.process.poll() is None, self.said
+            return bool(self.counters()[counter] >= at_least)
+
+        wait_until(holds, f"{at_least} {counter.name}")
+
     def ready(self) -> _Inline:
         wait_until(lambda: "event=ready" in self.said or self.process.poll() is not None, "a ready capture", 90)
         assert self.process.poll() is None, self.said
-        wait_until(lambda: self.counters()[Counter.DPDK_RECEIVED] >= len(self._frames), "all frames received")
+        self.counted(Counter.DPDK_RECEIVED, len(self._frames))
         return self
 
     def sent(self) -> list[bytes]:
@@ -227,7 +234,7 @@ def test_broken_frames_of_the_kernel_s_reach_the_port_as_they_are(host: _Host, t
     frames = [frame for frame in frames if len(frame) <= most[frame[12:14] == b"\x81\x00"]]
     try:
         host.send(frames)
-        wait_until(lambda: capture.counters()[Counter.DPDK_FROM_KERNEL] >= len(frames), "all frames sent")
+        capture.counted(Counter.DPDK_FROM_KERNEL, len(frames))
         counts = capture.counters()
         assert counts[Counter.DPDK_FROM_KERNEL] == len(frames) > _COUNT // 2
         assert counts[Counter.DPDK_FROM_KERNEL_DROPPED] == counts[Counter.DPDK_RECEIVED] == 0
@@ -252,13 +259,13 @@ def test_a_port_without_room_is_waited_for_then_the_tap_is_full_and_the_kernel_c
     capture = _Inline(host, tmp_path, [], FAKE_FULL_FILE=str(full), **preloaded(narrow)).ready()
     try:
         host.send(frames)
-        wait_until(lambda: capture.counters()[Counter.DPDK_HELD] > 0, "frames held")
+        capture.counted(Counter.DPDK_HELD, 1)
         dropped = host.dropped()
         assert len(frames) - 100 - _BURST <= dropped < len(frames)
         assert capture.counters()[Counter.DPDK_FROM_KERNEL] == 0
         full.unlink()
         kept = len(frames) - dropped
-        wait_until(lambda: capture.counters()[Counter.DPDK_FROM_KERNEL] >= kept, "what there was room for")
+        capture.counted(Counter.DPDK_FROM_KERNEL, kept)
         counts = capture.counters()
         assert (counts[Counter.DPDK_FROM_KERNEL], counts[Counter.DPDK_FROM_KERNEL_DROPPED]) == (kept, 0)
         assert host.dropped() == dropped
@@ -273,7 +280,7 @@ def test_a_tap_that_vanishes_from_under_traffic_ends_the_capture_in_one_line_and
     host: _Host, tmp_path: Path
 ) -> None:
     capture = _Inline(host, tmp_path, _whole(), endless=True).ready()
-    wait_until(lambda: capture.counters()[Counter.DPDK_TO_KERNEL] > 10_000, "traffic")
+    capture.counted(Counter.DPDK_TO_KERNEL, 10_000)
     host.namespace.ip("link", "delete", TAP)
     assert capture.process.wait(30) == 1
     (line,) = [line for line in capture.said.splitlines() if "level=info" not in line]
