@@ -107,6 +107,9 @@ class Pings:
     `results` is by "sent", "reply", "lost", "late", "duplicate", "error": each that was sent comes to one of reply,
     lost and error; late ones are among the lost. `rtt` is of replies and late ones, by what it was taken with ("sw").
     `no_stamp` counts arrivals without the kernel's stamps of both ends, `disbelieved` those whose stamps could not be.
+    `path` is out and back together, `out` and `back` each way alone, by the worse of what both ends were taken with;
+    `unsplit` counts those whose ways alone are not known, by why ("far_unbound"). `split_bound_ns` is what each way of
+    the last one may be off by, inf where nothing bounds it, None where no far end told its times.
     """
 
     target: str
@@ -115,6 +118,11 @@ class Pings:
     no_stamp: int
     disbelieved: int
     rtt: Mapping[str, Histogram]
+    path: Mapping[str, Histogram] = field(default_factory=dict)
+    out: Mapping[str, Histogram] = field(default_factory=dict)
+    back: Mapping[str, Histogram] = field(default_factory=dict)
+    unsplit: Mapping[str, int] = field(default_factory=dict)
+    split_bound_ns: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

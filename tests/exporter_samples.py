@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,19 @@ def full_snapshot(feeds: tuple[str, ...] = (FEED,)) -> Snapshot:
                 4,
                 0,
                 {"sw": histogram([100_000, 200_000]), "app": histogram([300_000])},
+            ),
+            Pings(
+                "10.0.0.2:18066",
+                "udp",
+                {"sent": 3, "reply": 3, "lost": 0, "late": 0, "duplicate": 0, "error": 0},
+                0,
+                0,
+                {"sw": histogram([100_000, 100_000, 100_000])},
+                path={"sw": histogram([90_000, 90_000, 90_000])},
+                out={"sw": histogram([100_000, 95_000])},
+                back={"sw": histogram([-10_000, -5_000])},
+                unsplit={"far_unbound": 1},
+                split_bound_ns=math.inf,
             ),
         ),
         connect_latencies={"ipv4": histogram([2_000_000, 3_000_000]), "ipv6": histogram([500_000])},

@@ -30,6 +30,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_KIND_CONNECT
         TP_KIND_PASSED
         TP_KIND_PING
+        TP_KIND_PING_SPLIT
 
     enum tp_clock:
         TP_CLOCK_NONE
@@ -270,6 +271,25 @@ cdef extern from "tickpath/event.h" nogil:
         uint8_t icmp_code
         uint16_t error
 
+    enum tp_ping_why:
+        TP_PING_SPLIT_KNOWN
+        TP_PING_SPLIT_NEAR_UNBOUND
+        TP_PING_SPLIT_FAR_UNBOUND
+        TP_PING_SPLIT_TOO_WIDE
+        TP_PING_SPLIT_NIC
+        TP_PING_SPLIT_UNBELIEVED
+        TP_PING_SPLITS
+
+    struct tp_ping_split:
+        uint64_t ordinal
+        int64_t path_ns
+        int64_t out_ns
+        int64_t bound_ns
+        uint32_t turn_ns
+        uint8_t far_source
+        uint8_t why
+        uint8_t proto
+
     struct tp_event:
         uint64_t seq
         uint8_t kind
@@ -287,6 +307,7 @@ cdef extern from "tickpath/event.h" nogil:
         tp_connect connect
         tp_clock_reading reading
         tp_ping ping
+        tp_ping_split split
         uint64_t words[5]
 
     struct tp_row:

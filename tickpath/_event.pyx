@@ -22,6 +22,7 @@ cdef dict _layouts():
     cdef tp_connect *o = &event.connect
     cdef tp_clock_reading *k = &event.reading
     cdef tp_ping *p = &event.ping
+    cdef tp_ping_split *d = &event.split
     return {
         "message": {
             "exchange_ns": _at(m, &m.exchange_ns, sizeof(m.exchange_ns), "i"),
@@ -102,6 +103,16 @@ cdef dict _layouts():
             "icmp_code": _at(p, &p.icmp_code, sizeof(p.icmp_code), "u"),
             "error": _at(p, &p.error, sizeof(p.error), "u"),
         },
+        "split": {
+            "ordinal": _at(d, &d.ordinal, sizeof(d.ordinal), "u"),
+            "path_ns": _at(d, &d.path_ns, sizeof(d.path_ns), "i"),
+            "out_ns": _at(d, &d.out_ns, sizeof(d.out_ns), "i"),
+            "bound_ns": _at(d, &d.bound_ns, sizeof(d.bound_ns), "i"),
+            "turn_ns": _at(d, &d.turn_ns, sizeof(d.turn_ns), "u"),
+            "far_source": _at(d, &d.far_source, sizeof(d.far_source), "u"),
+            "why": _at(d, &d.why, sizeof(d.why), "u"),
+            "proto": _at(d, &d.proto, sizeof(d.proto), "u"),
+        },
     }
 
 
@@ -149,7 +160,7 @@ KIND = {
     "READ": TP_KIND_READ, "MESSAGE": TP_KIND_MESSAGE, "MESSAGE_WIDE": TP_KIND_MESSAGE_WIDE,
     "SEGMENT": TP_KIND_SEGMENT, "READABLE": TP_KIND_READABLE, "COPIED": TP_KIND_COPIED, "CLOCK": TP_KIND_CLOCK,
     "CONNECT": TP_KIND_CONNECT,
-    "PASSED": TP_KIND_PASSED, "PING": TP_KIND_PING,
+    "PASSED": TP_KIND_PASSED, "PING": TP_KIND_PING, "PING_SPLIT": TP_KIND_PING_SPLIT,
 }
 CLOCK = {
     "NONE": TP_CLOCK_NONE, "MONOTONIC": TP_CLOCK_MONOTONIC, "REALTIME": TP_CLOCK_REALTIME, "TAI": TP_CLOCK_TAI,
@@ -183,6 +194,11 @@ PING_SOURCE = {
 }
 PING_PROTO = {"ICMP": TP_PING_PROTO_ICMP, "UDP": TP_PING_PROTO_UDP, "TCP": TP_PING_PROTO_TCP}
 PING_FLAG = {"NO_STAMP": TP_PING_NO_STAMP, "DISBELIEVED": TP_PING_DISBELIEVED}
+PING_SPLIT = {
+    "KNOWN": TP_PING_SPLIT_KNOWN, "NEAR_UNBOUND": TP_PING_SPLIT_NEAR_UNBOUND,
+    "FAR_UNBOUND": TP_PING_SPLIT_FAR_UNBOUND, "TOO_WIDE": TP_PING_SPLIT_TOO_WIDE, "NIC": TP_PING_SPLIT_NIC,
+    "UNBELIEVED": TP_PING_SPLIT_UNBELIEVED,
+}
 CLOCK_FLAG = {"SYNCHRONISED": TP_CLOCK_SYNCHRONISED, "STEPPED": TP_CLOCK_STEPPED}
 ROW_STATE = {"FREE": TP_ROW_FREE, "OPEN": TP_ROW_OPEN, "CLOSED": TP_ROW_CLOSED}
 TRANSPORT = {

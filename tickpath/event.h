@@ -36,6 +36,8 @@ enum tp_kind {
     TP_KIND_CONNECT = 12, /* what an attempt to connect came to; body tp_connect */
     TP_KIND_PASSED = 13,  /* kernel: no record of anything that was over before time_ns will follow; body unused */
     TP_KIND_PING = 14,    /* a ping was sent, or what became of it; body tp_ping */
+    TP_KIND_PING_SPLIT =
+        15, /* where the time of a ping that was answered went, as far as the far end says; body tp_ping_split */
 };
 
 enum tp_clock {
@@ -236,6 +238,32 @@ struct tp_ping {
     uint16_t error; /* ERROR: the errno */
 }; /* time_ns: monotonic; SENT: before the call, else when the application knew */
 
+/* What is known of each way alone: `why` of PING_SPLIT. */
+enum tp_ping_why {
+    TP_PING_SPLIT_KNOWN = 0,        /* out_ns, and back: path_ns - out_ns; each to bound_ns */
+    TP_PING_SPLIT_NEAR_UNBOUND = 1, /* not known: this host's clock has no bound on UTC */
+    TP_PING_SPLIT_FAR_UNBOUND = 2,  /* not known: the far host's has none */
+    TP_PING_SPLIT_TOO_WIDE = 3,     /* not known: the bound is wider than the RTT itself */
+    TP_PING_SPLIT_NIC = 4,          /* not known: of stamps of two NICs, whose clocks are no host's */
+    TP_PING_SPLIT_UNBELIEVED =
+        5, /* the far end's times cannot be: longer than the RTT, or set in between; no path_ns */
+    TP_PING_SPLITS,
+};
+
+/* Follows the REPLY or LATE of the same row and ordinal. RTT = path + turn, by stamps of one clock each; `source` is of
+ * this end's. */
+struct tp_ping_split {
+    uint64_t ordinal;
+    int64_t path_ns;    /* out and back together: needs no clocks to agree */
+    int64_t out_ns;     /* KNOWN: far end's arrival - this end's sending; below 0 is evidence of clock error */
+    int64_t bound_ns;   /* of both clocks together; INT64_MAX: not known */
+    uint32_t turn_ns;   /* at the far end: from the request's arrival to the answer's leaving */
+    uint8_t far_source; /* enum tp_ping_source, of both ends of turn_ns */
+    uint8_t why;        /* enum tp_ping_why */
+    uint8_t proto;      /* enum tp_ping_proto */
+    uint8_t reserved;
+}; /* time_ns: both the answer and the far end's times were there, monotonic */
+
 struct tp_clock_reading {
     int64_t before_ns;    /* monotonic, before the reading */
     int64_t after_ns;     /* monotonic, after it: the reading belongs to some moment between */
@@ -263,6 +291,7 @@ struct tp_event {
         struct tp_connect connect;
         struct tp_clock_reading reading;
         struct tp_ping ping;
+        struct tp_ping_split split;
         uint64_t words[5];
     };
 };
@@ -398,6 +427,7 @@ static_assert(sizeof(struct tp_connection) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_connect) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_clock_reading) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_ping) == 40, "a body is 40 bytes");
+static_assert(sizeof(struct tp_ping_split) == 40, "a body is 40 bytes");
 static_assert(sizeof(struct tp_row) == TP_ROW_BYTES, "a row is 256 bytes");
 #endif
 

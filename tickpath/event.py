@@ -66,6 +66,7 @@ class Kind(IntEnum):
     CONNECT = _event.KIND["CONNECT"]
     PASSED = _event.KIND["PASSED"]
     PING = _event.KIND["PING"]
+    PING_SPLIT = _event.KIND["PING_SPLIT"]
 
 
 class Clock(IntEnum):
@@ -180,6 +181,17 @@ class PingFlag(IntFlag):
 
     NO_STAMP = _event.PING_FLAG["NO_STAMP"]
     DISBELIEVED = _event.PING_FLAG["DISBELIEVED"]
+
+
+class PingSplit(IntEnum):
+    """What is known of each way alone: `why` of a PING_SPLIT."""
+
+    KNOWN = _event.PING_SPLIT["KNOWN"]
+    NEAR_UNBOUND = _event.PING_SPLIT["NEAR_UNBOUND"]
+    FAR_UNBOUND = _event.PING_SPLIT["FAR_UNBOUND"]
+    TOO_WIDE = _event.PING_SPLIT["TOO_WIDE"]
+    NIC = _event.PING_SPLIT["NIC"]
+    UNBELIEVED = _event.PING_SPLIT["UNBELIEVED"]
 
 
 class ClockFlag(IntFlag):

@@ -17,6 +17,7 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         TP_COUNTERS
         TP_CONNECT_RESULTS
         TP_PING_RESULTS
+        TP_PING_SPLITS
         TP_CLOCK_PHC
 
     enum tp_leg:
@@ -131,15 +132,24 @@ cdef extern from "exporter/correlator/correlator.h" nogil:
         uint64_t results[TP_CONNECT_RESULTS]
         tp_histogram latencies[2]
 
+    enum tp_ping_way:
+        TP_PING_WAY_RTT
+        TP_PING_WAY_PATH
+        TP_PING_WAY_OUT
+        TP_PING_WAY_BACK
+
     struct tp_ping_account:
         char target[121]
         uint8_t proto
         uint64_t results[TP_PING_RESULTS]
         uint64_t no_stamp
         uint64_t disbelieved
+        uint64_t unsplit[TP_PING_SPLITS]
+        int64_t split_bound_ns
 
     struct tp_ping_series:
         uint32_t account
+        uint32_t way
         uint32_t source
         tp_histogram histogram
 

@@ -12,6 +12,7 @@ from tickpath.histogram import Histogram
 LEGS: dict[str, int]
 METHODS: dict[str, int]
 REASONS: dict[str, int]
+PING_WAYS: dict[str, int]
 STAMPS: dict[str, int]
 JOINED_BYTES: int
 JOINED: dict[str, tuple[int, str]]
@@ -55,6 +56,8 @@ class PingView(TypedDict):
     results: list[int]
     no_stamp: int
     disbelieved: int
+    unsplit: list[int]
+    split_bound_ns: int
 
 @final
 class CorrelatorCore:
@@ -93,7 +96,7 @@ class CorrelatorCore:
         list[ClockView],
         dict[str, int],
         tuple[list[int], list[Histogram]],
-        tuple[list[PingView], list[tuple[int, int, Histogram]]],
+        tuple[list[PingView], list[tuple[int, int, int, Histogram]]],
         dict[int, int],
     ]: ...
 

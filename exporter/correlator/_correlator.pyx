@@ -27,6 +27,9 @@ LEGS = {
     "in_host": TP_LEG_IN_HOST,
     "nic_to_user": TP_LEG_NIC_TO_USER,
 }
+PING_WAYS = {
+    "rtt": TP_PING_WAY_RTT, "path": TP_PING_WAY_PATH, "out": TP_PING_WAY_OUT, "back": TP_PING_WAY_BACK,
+}
 METHODS = {"offset": TP_METHOD_OFFSET, "socket": TP_METHOD_SOCKET, "window": TP_METHOD_WINDOW}
 REASONS = {
     "none": TP_REASON_NONE,
@@ -246,7 +249,7 @@ cdef class CorrelatorCore:
                 (
                     [_ping(&view.pings[i]) for i in range(view.ping_count)],
                     [
-                        (view.ping_series[i].account, view.ping_series[i].source,
+                        (view.ping_series[i].account, view.ping_series[i].way, view.ping_series[i].source,
                          Histogram.of(&view.ping_series[i].histogram))
                         for i in range(view.ping_series_count)
                     ],
@@ -297,6 +300,8 @@ cdef dict _ping(const tp_ping_account *account):
         "results": [account.results[i] for i in range(TP_PING_RESULTS)],
         "no_stamp": account.no_stamp,
         "disbelieved": account.disbelieved,
+        "unsplit": [account.unsplit[i] for i in range(TP_PING_SPLITS)],
+        "split_bound_ns": account.split_bound_ns,
     }
 
 

@@ -99,6 +99,8 @@ static struct tp_ping_account *ping_account(struct tp_join *j, uint8_t proto, co
         /* The first is for what finds no other. */
         j->pings = calloc(TP_PING_TARGETS, sizeof *j->pings);
         j->ping_count = j->pings ? 1 : 0;
+        if (j->pings)
+            j->pings[0].split_bound_ns = -1;
     }
     if (!j->pings || !row)
         return j->pings;
@@ -115,11 +117,13 @@ static struct tp_ping_account *ping_account(struct tp_join *j, uint8_t proto, co
     struct tp_ping_account *account = &j->pings[j->ping_count++];
     memcpy(account->target, target, sizeof target);
     account->proto = proto;
+    account->split_bound_ns = -1;
     return account;
 }
 
-static void observe_rtt(struct tp_join *j, struct tp_ping_account *account, uint8_t source, int64_t rtt_ns) {
-    struct tp_histogram **place = &account->rtt[source];
+static void observe_ping(struct tp_join *j, struct tp_ping_account *account, enum tp_ping_way way, uint8_t source,
+                         int64_t span_ns) {
+    struct tp_histogram **place = &account->series[way][source];
     if (!*place) {
         *place = j->ping_series < TP_PING_SERIES ? malloc(sizeof **place) : NULL;
         if (!*place) {
@@ -129,7 +133,7 @@ static void observe_rtt(struct tp_join *j, struct tp_ping_account *account, uint
         tp_histogram_reset(*place);
         j->ping_series++;
     }
-    tp_histogram_observe(*place, rtt_ns);
+    tp_histogram_observe(*place, span_ns);
 }
 
 void tp_account_ping(struct tp_join *j, const struct tp_event *e, const struct tp_row *row) {
@@ -142,13 +146,35 @@ void tp_account_ping(struct tp_join *j, const struct tp_event *e, const struct t
     account->no_stamp += !!(e->flags & TP_PING_NO_STAMP);
     account->disbelieved += !!(e->flags & TP_PING_DISBELIEVED);
     if (e->ping.result == TP_PING_REPLY || e->ping.result == TP_PING_LATE)
-        observe_rtt(j, account, e->source, e->ping.rtt_ns);
+        observe_ping(j, account, TP_PING_WAY_RTT, e->source, e->ping.rtt_ns);
+}
+
+void tp_account_ping_split(struct tp_join *j, const struct tp_event *e, const struct tp_row *row) {
+    const struct tp_ping_split *split = &e->split;
+    struct tp_ping_account *account = ping_account(j, split->proto, row);
+    uint8_t source = e->source > split->far_source ? e->source : split->far_source;
+    if (!account) {
+        j->totals.labels_refused++;
+        return;
+    }
+    if (split->why != TP_PING_SPLIT_UNBELIEVED)
+        observe_ping(j, account, TP_PING_WAY_PATH, source, split->path_ns);
+    if (split->why != TP_PING_SPLIT_NIC && split->why != TP_PING_SPLIT_UNBELIEVED)
+        account->split_bound_ns = split->bound_ns;
+    if (split->why != TP_PING_SPLIT_KNOWN) {
+        account->unsplit[split->why]++;
+        return;
+    }
+    observe_ping(j, account, TP_PING_WAY_OUT, source, split->out_ns);
+    observe_ping(j, account, TP_PING_WAY_BACK, source, split->path_ns - split->out_ns);
 }
 
 void tp_account_free_pings(struct tp_join *j) {
     for (uint32_t i = 0; i < j->ping_count; i++) {
-        for (int source = 0; source < TP_PING_SOURCES; source++)
-            free(j->pings[i].rtt[source]);
+        for (int way = 0; way < TP_PING_WAYS; way++) {
+            for (int source = 0; source < TP_PING_SOURCES; source++)
+                free(j->pings[i].series[way][source]);
+        }
     }
     free(j->pings);
 }

@@ -297,12 +297,14 @@ static void view_pings(const struct tp_join *j, struct tp_correlator_view *out) 
         memcpy(out->pings, j->pings, j->ping_count * sizeof *out->pings);
     out->ping_count = j->ping_count;
     for (uint32_t account = 0; account < j->ping_count; account++) {
-        for (uint32_t source = 0; source < TP_PING_SOURCES; source++) {
-            const struct tp_histogram *h = j->pings[account].rtt[source];
+        for (uint32_t series = 0; series < TP_PING_WAYS * TP_PING_SOURCES; series++) {
+            uint32_t way = series / TP_PING_SOURCES, source = series % TP_PING_SOURCES;
+            const struct tp_histogram *h = j->pings[account].series[way][source];
             if (!h)
                 continue;
             struct tp_ping_series *s = &out->ping_series[out->ping_series_count++];
             s->account = account;
+            s->way = way;
             s->source = source;
             copy_histogram(&s->histogram, h);
         }

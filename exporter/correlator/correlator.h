@@ -156,6 +156,15 @@ struct tp_connects {
 #define TP_PING_TARGETS 256u
 #define TP_PING_SERIES 512u
 
+/* What of a ping a histogram is of. */
+enum tp_ping_way {
+    TP_PING_WAY_RTT = 0,
+    TP_PING_WAY_PATH, /* out and back together */
+    TP_PING_WAY_OUT,
+    TP_PING_WAY_BACK,
+    TP_PING_WAYS,
+};
+
 /* Pings of one target by one protocol. */
 struct tp_ping_account {
     char target[TP_STREAM_BYTES + 1]; /* empty with proto 0: of targets that found no room, or whose row was lost */
@@ -163,12 +172,16 @@ struct tp_ping_account {
     uint64_t results[TP_PING_RESULTS];
     uint64_t no_stamp;
     uint64_t disbelieved;
-    struct tp_histogram *rtt[TP_PING_SOURCES]; /* of replies, late ones too; NULL until first used */
+    uint64_t unsplit[TP_PING_SPLITS]; /* splits whose ways alone are not known, by why */
+    int64_t split_bound_ns;           /* of the last one; INT64_MAX: not known; -1: none yet */
+    /* NULL until first used; of replies, late ones too */
+    struct tp_histogram *series[TP_PING_WAYS][TP_PING_SOURCES];
 };
 
 struct tp_ping_series {
     uint32_t account;
-    uint32_t source; /* enum tp_ping_source */
+    uint32_t way;    /* enum tp_ping_way */
+    uint32_t source; /* enum tp_ping_source, of a split the worse of both ends' */
     struct tp_histogram histogram;
 };
 

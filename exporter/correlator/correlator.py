@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tickpath.errors import RingError
-from tickpath.event import Clock, ConnectResult, Counter, PingProto, PingResult, PingSource, Source, Tier
-from tickpath.exporter.correlator._correlator import CorrelatorCore
+from tickpath.event import Clock, ConnectResult, Counter, PingProto, PingResult, PingSource, PingSplit, Source, Tier
+from tickpath.exporter.correlator._correlator import PING_WAYS, CorrelatorCore
 from tickpath.exporter.correlator.joined import HOPS, JOINED, PARTS, Leg, Match, Reason
 from tickpath.exporter.snapshot import ClockState, Exemplar, Pings, Polls, RingState, Series, SeriesKind, Snapshot
 from tickpath.histogram import Histogram
@@ -228,17 +229,27 @@ def _series(
     )
 
 
-def _pings(accounts: list[PingView], series: list[tuple[int, int, Histogram]]) -> Iterable[Pings]:
+def _pings(accounts: list[PingView], series: list[tuple[int, int, int, Histogram]]) -> Iterable[Pings]:
+    def of(number: int, way: str) -> Mapping[str, Histogram]:
+        wanted = number, PING_WAYS[way]
+        return MappingProxyType({PingSource(s).name.lower(): h for a, w, s, h in series if (a, w) == wanted})
+
     for number, account in enumerate(accounts):
-        if not any(account["results"]):
+        if not any(account["results"]) and not any(a == number for a, *_ in series):
             continue
+        bound_ns = account["split_bound_ns"]
         yield Pings(
             target=account["target"],
             proto=PingProto(account["proto"]).name.lower() if account["proto"] else "",
             results=MappingProxyType({r.name.lower(): account["results"][r] for r in PingResult}),
             no_stamp=account["no_stamp"],
             disbelieved=account["disbelieved"],
-            rtt=MappingProxyType({PingSource(s).name.lower(): h for a, s, h in series if a == number}),
+            rtt=of(number, "rtt"),
+            path=of(number, "path"),
+            out=of(number, "out"),
+            back=of(number, "back"),
+            unsplit=MappingProxyType({why.name.lower(): account["unsplit"][why] for why in PingSplit if why}),
+            split_bound_ns=math.inf if bound_ns == _UNKNOWN_NS else bound_ns if bound_ns >= 0 else None,
         )
 
 

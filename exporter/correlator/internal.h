@@ -216,6 +216,7 @@ void tp_account_age(struct tp_join *, int64_t now_ns);
 void tp_account_connect(struct tp_join *, const struct tp_connect *);
 /* `row`: of its target; NULL: lost. */
 void tp_account_ping(struct tp_join *, const struct tp_event *, const struct tp_row *row);
+void tp_account_ping_split(struct tp_join *, const struct tp_event *, const struct tp_row *row);
 void tp_account_free_pings(struct tp_join *);
 
 #endif

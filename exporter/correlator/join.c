@@ -136,6 +136,11 @@ static bool record_good(const struct tp_event *e) {
         return time_good(e->time_ns) && e->ping.result < TP_PING_RESULTS && e->ping.proto &&
                e->ping.proto < TP_PING_PROTOS && e->source < TP_PING_SOURCES &&
                (e->ping.result == TP_PING_ERROR || duration_good(e->ping.rtt_ns));
+    case TP_KIND_PING_SPLIT:
+        return time_good(e->time_ns) && e->split.why < TP_PING_SPLITS && e->split.proto &&
+               e->split.proto < TP_PING_PROTOS && e->source < TP_PING_SOURCES &&
+               e->split.far_source < TP_PING_SOURCES && duration_good(e->split.path_ns) &&
+               duration_good(e->split.out_ns) && e->split.bound_ns >= 0;
     default:
         return true;
     }
@@ -368,7 +373,11 @@ static void take_connection(struct tp_join *j, uint32_t input, const struct tp_e
 
 static void take_ping(struct tp_join *j, const struct tp_input *in, const struct tp_event *e) {
     struct tp_row row;
-    tp_account_ping(j, e, in->row(in->context, e->row, &row) == 0 ? &row : NULL);
+    const struct tp_row *found = in->row(in->context, e->row, &row) == 0 ? &row : NULL;
+    if (e->kind == TP_KIND_PING)
+        tp_account_ping(j, e, found);
+    else
+        tp_account_ping_split(j, e, found);
 }
 
 /* When a record was written, about: on the monotonic clock whatever its stamp's is. */
@@ -401,7 +410,7 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
             ((e->kind == TP_KIND_READABLE || e->kind == TP_KIND_COPIED || e->kind == TP_KIND_CONNECT ||
               e->kind == TP_KIND_PASSED) &&
              in->kind != TP_INPUT_KERNEL) ||
-            (e->kind == TP_KIND_PING && in->kind != TP_INPUT_PING)) {
+            ((e->kind == TP_KIND_PING || e->kind == TP_KIND_PING_SPLIT) && in->kind != TP_INPUT_PING)) {
             j->totals.unknown_kinds++;
             continue;
         }
@@ -433,6 +442,7 @@ void tp_join_records(struct tp_join *j, uint32_t input, const struct tp_event *e
             tp_account_connect(j, &e->connect);
             break;
         case TP_KIND_PING:
+        case TP_KIND_PING_SPLIT:
             take_ping(j, in, e);
             break;
         case TP_KIND_CLOCK:

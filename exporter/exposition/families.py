@@ -278,6 +278,22 @@ def _pings(snapshot: Snapshot) -> Iterator[Metric]:
         labels,
         (((one.target, one.proto), one.disbelieved) for one in snapshot.pings),
     )
+    yield _counter(
+        "ping_oneway_unknown",
+        "Answered pings whose ways alone are not known though the far end told its times, by why.",
+        ("target", "reason"),
+        (((one.target, why), count) for one in snapshot.pings for why, count in one.unsplit.items() if count),
+    )
+    uncertainty = GaugeMetricFamily(
+        "tickpath_ping_oneway_uncertainty_seconds",
+        "How far each way of the last ping may be off by the clocks of both ends; +Inf where nothing bounds it.",
+        labels=("target",),
+        unit="seconds",
+    )
+    bounds = {label(one.target): one.split_bound_ns for one in snapshot.pings if one.split_bound_ns is not None}
+    for target, bound_ns in bounds.items():
+        uncertainty.add_metric((target,), bound_ns / 1e9)
+    yield uncertainty
 
 
 def families(observation: Observation) -> Iterator[Metric]:

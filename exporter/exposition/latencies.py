@@ -18,7 +18,7 @@ from tickpath.histogram import Histogram
 
 UNIT = "seconds"
 _NEGATIVE_HELP = "Magnitudes of negative times: evidence of clock error. They are in no other histogram of this page."
-_NEGATIVE_LABELS = ("hop", "part", "span", "venue", "feed", "source")
+_NEGATIVE_LABELS = ("hop", "part", "span", "venue", "feed", "source", "target", "direction")
 
 
 @dataclass(slots=True)
@@ -78,6 +78,16 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
         "Round trips of pings that were answered, late ones too, by what took both ends of it.",
         ("target", "proto", "source"),
     )
+    path = LatencyFamily(
+        "tickpath_ping_path_seconds",
+        "Round trips without the time at the far end, where that told it: out and back together.",
+        ("target", "source"),
+    )
+    oneway = LatencyFamily(
+        "tickpath_ping_oneway_seconds",
+        "One way of answered pings, where both ends' clocks are known well enough.",
+        ("target", "direction", "source"),
+    )
     for one in observation.snapshot.series:
         latency = Latency(one.histogram, one.exemplars)
         if one.kind is SeriesKind.PART:
@@ -92,7 +102,12 @@ def latencies(observation: Observation) -> list[LatencyFamily]:
     for pings in observation.snapshot.pings:
         for source, histogram in pings.rtt.items():
             rtt.add((pings.target, pings.proto, source), Latency(histogram))
-    return [hop, part, span, connect, rtt, polls]
+        for source, histogram in pings.path.items():
+            path.add((pings.target, source), Latency(histogram))
+        for direction, histograms in (("out", pings.out), ("back", pings.back)):
+            for source, histogram in histograms.items():
+                oneway.add((pings.target, direction, source), Latency(histogram))
+    return [hop, part, span, connect, rtt, path, oneway, polls]
 
 
 def classic(families: list[LatencyFamily]) -> Iterator[HistogramMetricFamily]:

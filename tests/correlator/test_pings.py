@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from correlator.model import START_NS, record, write
-from tickpath.event import ROW, Kind, PingFlag, PingProto, PingResult, PingSource
+from tickpath.event import ROW, Kind, PingFlag, PingProto, PingResult, PingSource, PingSplit
 from tickpath.exporter.correlator import Correlator
 from tickpath.exporter.snapshot import Pings
 from tickpath.ring import RingWriter
@@ -66,6 +67,46 @@ def test_each_result_is_counted_under_its_target_and_protocol(rings: tuple[Corre
     assert (udp.no_stamp, udp.disbelieved) == (1, 1)
     assert {source: (h.count, h.sum_ns) for source, h in udp.rtt.items()} == {"hw": (1, 9000), "sw": (2, 3000)}
     assert found["x" * 120, "tcp"].rtt == {}
+
+
+def split(handle: int, why: PingSplit, **more: Any) -> Any:
+    fields = {"why": why, "proto": PingProto.UDP, "source": PingSource.SW, "far_source": PingSource.SW, **more}
+    return record(Kind.PING_SPLIT, handle, START_NS, "split", **fields)
+
+
+def test_each_way_is_kept_by_the_worse_of_both_ends_and_what_is_not_known_is_counted(
+    rings: tuple[Correlator, RingWriter],
+) -> None:
+    correlator, ring = rings
+    handle, other = target(ring, "a"), target(ring, "b")
+    write(
+        ring,
+        split(handle, PingSplit.KNOWN, path_ns=900, out_ns=1000, bound_ns=150),
+        split(handle, PingSplit.KNOWN, path_ns=900, out_ns=500, bound_ns=100, far_source=PingSource.APP),
+        split(handle, PingSplit.NIC, path_ns=800, bound_ns=2**63 - 1, source=PingSource.HW, far_source=PingSource.HW),
+        split(handle, PingSplit.UNBELIEVED, bound_ns=2**63 - 1),
+        split(other, PingSplit.KNOWN, path_ns=2, out_ns=1, bound_ns=0),
+        split(other, PingSplit.FAR_UNBOUND, path_ns=700, bound_ns=2**63 - 1),
+        # What cannot be:
+        split(handle, 99),  # type: ignore[arg-type]
+        split(handle, PingSplit.KNOWN, proto=0),
+        split(handle, PingSplit.KNOWN, far_source=99),
+        split(handle, PingSplit.KNOWN, bound_ns=-1),
+        split(handle, PingSplit.KNOWN, path_ns=2**62),
+    )
+    correlator.poll(START_NS)
+    found = by_target(correlator)
+    one = found["a", "udp"]
+    sums = {way: {s: (h.count, h.sum_ns) for s, h in getattr(one, way).items()} for way in ("path", "out", "back")}
+    assert sums == {
+        "path": {"sw": (1, 900), "app": (1, 900), "hw": (1, 800)},
+        "out": {"sw": (1, 1000), "app": (1, 500)},
+        "back": {"sw": (1, -100), "app": (1, 400)},
+    }
+    assert {why: count for why, count in one.unsplit.items() if count} == {"nic": 1, "unbelieved": 1}
+    assert (one.split_bound_ns, found["b", "udp"].split_bound_ns) == (100, math.inf)
+    assert (one.rtt, sum(one.results.values())) == ({}, 0)
+    assert correlator.totals()["malformed"] == 5
 
 
 def test_what_cannot_be_is_left_out_and_counted(rings: tuple[Correlator, RingWriter], tmp_path: Path) -> None:

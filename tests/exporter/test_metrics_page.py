@@ -97,6 +97,11 @@ def test_counters_are_those_of_the_snapshot(chosen: Format) -> None:
     assert {name: found[key(f"tickpath_ping_{name}_total", **pinged)] for name in counts} == counts
     assert found[key("tickpath_ping_rtt_seconds_count", source="sw", **pinged)] == 2
     assert found[key("tickpath_ping_rtt_seconds_sum", source="app", **pinged)] == 0.0003
+    split = {"target": "10.0.0.2:18066"}
+    assert found[key("tickpath_ping_path_seconds_count", source="sw", **split)] == 3
+    assert found[key("tickpath_ping_oneway_seconds_sum", direction="out", source="sw", **split)] == 0.000195
+    assert found[key("tickpath_ping_oneway_unknown_total", reason="far_unbound", **split)] == 1
+    assert found[key("tickpath_ping_oneway_uncertainty_seconds", **split)] == float("inf")
     assert found[key("tickpath_wire_frames_discarded_total", ring="wire-lo", reason="dropped")] == 2
     assert found[key("tickpath_clock_steps_total", clock="realtime")] == 1
     assert found[key("tickpath_exporter_records_total")] == 197

@@ -83,6 +83,7 @@ def test_the_enums_hold_every_number_of_the_header() -> None:
         event.PingSource: "TP_PING_SOURCE_",
         event.PingProto: "TP_PING_PROTO_",
         event.PingFlag: "TP_PING_",
+        event.PingSplit: "TP_PING_SPLIT_",
         event.ClockFlag: "TP_CLOCK_",
         event.RowState: "TP_ROW_",
         event.Transport: "TP_TRANSPORT_",
