@@ -20,6 +20,7 @@ SOURCES = {
     "correlator": [*JOIN, "tickpath/epochs.c", "tickpath/fit.c"],
     "flow": [],
     "packet": [],
+    "ping": ["probes/ping/split.c"],
     "ring": ["tickpath/ring.c"],
     "stamps": [],
     "stream": ["tickpath/ring.c", "tickpath/socket_read.c"],

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tickpath.lab.shuttle import Direction, Fate, Log, TruthWire, has
+from tickpath.probes.ping._pinger import Echo
 from traffic import settled, wait_until
 
 COMMAND = [str(Path(sys.executable).parent / "tickpath"), "ping"]
@@ -70,6 +72,49 @@ def listening(wire: TruthWire) -> Iterator[None]:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
         thread.join()
+
+
+def run(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    """`tickpath ping --json` here: its code, its lines and what it said beside."""
+    done = subprocess.run([*COMMAND, "--json", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+@contextlib.contextmanager
+def answering(answers: Callable[[bytes], list[bytes]]) -> Iterator[int]:
+    """A UDP server on loopback that answers each datagram with those; its port."""
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while (got := server.recvfrom(65536))[0]:
+                for answer in answers(got[0]):
+                    server.sendto(answer, got[1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port: int = server.getsockname()[1]
+        try:
+            yield port
+        finally:
+            with socket.socket(type=socket.SOCK_DGRAM) as stop:
+                stop.sendto(b"", ("127.0.0.1", port))
+            thread.join()
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[Echo]:
+    """Our echo server on loopback, in a thread."""
+    served = Echo(("127.0.0.1", 0))
+    read, write = os.pipe()
+    thread = threading.Thread(target=served.run, args=(read,))
+    thread.start()
+    try:
+        yield served
+    finally:
+        os.close(write)
+        thread.join()
+        os.close(read)
 
 
 def server_of(wire: TruthWire, proto: str) -> contextlib.AbstractContextManager[None]:

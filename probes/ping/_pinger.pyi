@@ -4,6 +4,23 @@ from tickpath.ring import RingWriter
 LEAST_BYTES: int
 """The least payload that a ping can have."""
 MOST_BYTES: int
+SPLIT_BYTES: int
+"""The least payload that our own server says times of; a message of them has so many bytes."""
+ASKS_TIMES: int
+
+_Near = tuple[int, int, int, int, int, int]
+"""sent_ns, received_ns (realtime), before_ns, after_ns (monotonic), bound_ns, host."""
+_Far = tuple[int, int, int, int, int, int, int, int]
+"""received_ns, monotonic_ns, turn_ns, nic_turn_ns, bound_ns, host, serial, source."""
+
+def write_times(nonce: int, ordinal: int, far: _Far) -> bytes:
+    """What the echo server sends behind an answer."""
+
+def read_times(message: bytes, nonce: int) -> tuple[int, _Far]:
+    """(ordinal, what it says). OSError: ENOENT, no such message of `nonce`; EBADMSG, it is one and cannot be."""
+
+def split_of(near: _Near, far: _Far) -> tuple[int, int, int, int, int]:
+    """(why, path_ns, turn_ns, out_ns, bound_ns) as in a PING_SPLIT record."""
 
 _Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -23,6 +40,7 @@ class Pinger:
         interface: str,
         raw: bool,
         stamps: bool,
+        split: bool,
         size_bytes: int,
         count: int,
         first_ns: int,
@@ -60,5 +78,8 @@ class Echo:
     @property
     def unsent(self) -> int:
         """Answers that the kernel would not send."""
+    @property
+    def told(self) -> int:
+        """Answers whose times were sent after them."""
     def run(self, stop_fd: int) -> int:
         """Answer without the GIL until `stop_fd` is readable; 0, or the errno of what failed."""

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from tickpath._event cimport tp_ping_split
 from tickpath._ring cimport RingWriter, tp_ring_writer
 
 import os
@@ -43,6 +44,33 @@ cdef extern from "probes/ping/packet.h" nogil:
     enum:
         TP_PING_LEAST_BYTES
         TP_PING_MOST_BYTES
+        TP_PING_ASKS_TIMES
+
+
+cdef extern from "probes/ping/split.h" nogil:
+    enum:
+        TP_PING_TIMES_BYTES
+    struct tp_ping_times:
+        int64_t received_ns
+    struct tp_ping_far:
+        int64_t received_ns
+        int64_t monotonic_ns
+        int64_t turn_ns
+        int64_t nic_turn_ns
+        int64_t bound_ns
+        uint32_t host
+        uint16_t serial
+        uint8_t source
+    struct tp_ping_near:
+        int64_t sent_ns
+        int64_t received_ns
+        int64_t before_ns
+        int64_t after_ns
+        int64_t bound_ns
+        uint32_t host
+    void tp_ping_times_fill(tp_ping_times *out, uint64_t nonce, uint64_t ordinal, const tp_ping_far *far)
+    int tp_ping_times_read(const uint8_t *at, uint32_t bytes, uint64_t nonce, uint64_t *ordinal, tp_ping_far *out)
+    void tp_ping_split_of "tp_ping_split" (const tp_ping_near *near, const tp_ping_far *far, tp_ping_split *out)
 
 
 cdef extern from "probes/ping/target.h" nogil:
@@ -53,6 +81,7 @@ cdef extern from "probes/ping/target.h" nogil:
         uint8_t proto
         bint raw
         bint stamps
+        bint split
         uint32_t bytes
         uint64_t count
         int64_t first_ns
@@ -86,12 +115,50 @@ cdef extern from "probes/ping/echo.h" nogil:
         uint64_t answered
         uint64_t ignored
         uint64_t unsent
+        uint64_t told
     int tp_ping_echo_open(tp_ping_echo *echo, const sockaddr_storage *address)
     int tp_ping_echo_run(tp_ping_echo *echo, int stop_fd)
     void tp_ping_echo_close(tp_ping_echo *echo)
 
 LEAST_BYTES = TP_PING_LEAST_BYTES
 MOST_BYTES = TP_PING_MOST_BYTES
+SPLIT_BYTES = TP_PING_TIMES_BYTES
+ASKS_TIMES = TP_PING_ASKS_TIMES
+
+
+def write_times(uint64_t nonce, uint64_t ordinal, tuple far not None):
+    cdef tp_ping_times times
+    cdef tp_ping_far said = _far(far)
+    tp_ping_times_fill(&times, nonce, ordinal, &said)
+    return (<char *>&times)[:sizeof(times)]
+
+
+def read_times(const uint8_t[::1] message not None, uint64_t nonce):
+    cdef tp_ping_far far
+    cdef uint64_t ordinal
+    cdef const uint8_t *at = &message[0] if message.shape[0] else NULL
+    cdef int error = tp_ping_times_read(at, <uint32_t>message.shape[0], nonce, &ordinal, &far)
+    if error:
+        raise OSError(-error, os.strerror(-error))
+    return ordinal, (far.received_ns, far.monotonic_ns, far.turn_ns, far.nic_turn_ns, far.bound_ns, far.host,
+                     far.serial, far.source)
+
+
+def split_of(tuple near not None, tuple far not None):
+    cdef tp_ping_near here
+    cdef tp_ping_far there = _far(far)
+    cdef tp_ping_split split
+    (here.sent_ns, here.received_ns, here.before_ns, here.after_ns, here.bound_ns, here.host) = near
+    tp_ping_split_of(&here, &there, &split)
+    return split.why, split.path_ns, split.turn_ns, split.out_ns, split.bound_ns
+
+
+cdef tp_ping_far _far(tuple said):
+    cdef tp_ping_far far
+    memset(&far, 0, sizeof(far))
+    (far.received_ns, far.monotonic_ns, far.turn_ns, far.nic_turn_ns, far.bound_ns, far.host, far.serial,
+     far.source) = said
+    return far
 
 
 cdef int _address(tuple given, sockaddr_storage *into) except -1:
@@ -132,7 +199,7 @@ cdef class Pinger:
         free(self.targets)
 
     def add(self, tuple address not None, *, uint8_t proto, str name not None, str label not None,
-            tuple source, str interface not None, bint raw, bint stamps, uint32_t size_bytes, uint64_t count,
+            tuple source, str interface not None, bint raw, bint stamps, bint split, uint32_t size_bytes, uint64_t count,
             int64_t first_ns, int64_t interval_ns, int64_t jitter_ns, int64_t allowed_ns, int64_t linger_ns,
             uint64_t slots):
         cdef tp_ping_plan plan
@@ -151,6 +218,7 @@ cdef class Pinger:
         plan.proto = proto
         plan.raw = raw
         plan.stamps = stamps
+        plan.split = split
         plan.bytes = size_bytes
         plan.count = count
         plan.first_ns = first_ns
@@ -226,6 +294,10 @@ cdef class Echo:
     @property
     def unsent(self):
         return self.echo.unsent
+
+    @property
+    def told(self):
+        return self.echo.told
 
     def run(self, int stop_fd):
         cdef int error

@@ -95,20 +95,30 @@ class _Shown:
 
     def take(self) -> None:
         """All that is new."""
-        from tickpath.probes.ping.outcome import line, outcome_of  # noqa: PLC0415
-
         while count := self._reader.read(self._records.view("u1")):
-            records = self._records[:count]
-            for record in records[records["kind"] == Kind.PING]:
-                account = self._accounts[int(record["row"])]
-                one = outcome_of(record, account.target)
-                account.add(one)
-                if self._quiet:
-                    continue
-                text = self._encode(one).decode() if self._encode else line(one, account.target.host)
-                if text is not None:
-                    sys.stdout.write(text + "\n")
+            for record in self._records[:count]:
+                if record["kind"] in (Kind.PING, Kind.PING_SPLIT):
+                    self._show(record, self._accounts[int(record["row"])])
         sys.stdout.flush()
+
+    def _show(self, record: np.void, account: Account) -> None:
+        from tickpath.probes.ping.outcome import Outcome, line, outcome_of  # noqa: PLC0415
+        from tickpath.probes.ping.parts import Parts, parts_line, parts_of  # noqa: PLC0415
+
+        one: Outcome | Parts
+        text: str | None
+        if record["kind"] == Kind.PING:
+            one = outcome_of(record, account.target)
+            account.add(one)
+            text = line(one, account.target.host)
+        else:
+            one = parts_of(record, account.target)
+            account.add_parts(one)
+            text = parts_line(one)
+        if self._encode:
+            text = self._encode(one).decode()
+        if text is not None and not self._quiet:
+            sys.stdout.write(text + "\n")
 
 
 def _ping(arguments: argparse.Namespace, chosen: PingConfig, directory: Path) -> int:

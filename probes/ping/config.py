@@ -41,6 +41,9 @@ class PingConfig(msgspec.Struct, frozen=True, kw_only=True):
     stamps: Annotated[
         bool, Meta(description="ask the kernel for stamps; without them the application's clock is used")
     ] = True
+    split: Annotated[
+        bool, Meta(description="udp: ask our own server for its times, to tell the way out from the way back")
+    ] = True
     hardware: Annotated[bool, Meta(description="switch the NIC's stamps on meanwhile (needs CAP_NET_ADMIN)")] = False
     allow_link_reset: Annotated[
         bool, Meta(description="switch them on even where that resets the NIC's link (Amazon's ENA)")

@@ -39,5 +39,5 @@ def serve(config: PingConfig, family: socket.AddressFamily | None) -> int:
     log.info("ready", port=echo.port)
     if error := echo.run(stop_fd):
         raise TickpathError(f"serving failed: {os.strerror(error)}")
-    log.info("stopped", answered=echo.answered, ignored=echo.ignored, unsent=echo.unsent)
+    log.info("stopped", answered=echo.answered, told=echo.told, ignored=echo.ignored, unsent=echo.unsent)
     return 0

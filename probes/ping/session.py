@@ -88,6 +88,7 @@ def open_pinger(
                 interface=interface,
                 raw=config.raw,
                 stamps=config.stamps,
+                split=config.split,
                 size_bytes=config.size,
                 count=count,
                 # Not all at once: they would wait for each other.

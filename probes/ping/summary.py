@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from tickpath.event import PingSource
 from tickpath.probes.ping.outcome import Outcome, milliseconds
+from tickpath.probes.ping.parts import Parts, within
 from tickpath.probes.ping.target import Target
 
 _KEPT = 1_000_000
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
+_WAYS = {"path": "out and back", "turn": "far end", "out": "out", "back": "back"}
+
+
+def lesser(source: str, other: str) -> str:
+    """Of two sources the worse, by which what both took is known."""
+    return max(source, other, key=lambda name: PingSource[name.upper()])
 
 
 class Rtt(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +40,18 @@ class Rtt(msgspec.Struct, frozen=True, kw_only=True):
     """From the planned moment: what was sent late waited, too."""
     kept: int
     """The figures but `count` are of the last so many."""
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the answers that the far end told its times of, in whole nanoseconds; quantiles are values that occurred."""
+
+    count: int
+    min_ns: int
+    p50_ns: int
+    p99_ns: int
+    max_ns: int
+    bound_most_ns: int | None
+    """The widest bound there was; null where none is needed: of both ways together, and of the far end."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +75,10 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     behind_most_ns: int
     duration_ns: int
     rtt: dict[str, Rtt]
+    ways: dict[str, dict[str, Way]]
+    """"path" (both ways), "turn" (at the far end), "out", "back"; each by the lesser of both ends' sources."""
+    unsplit: dict[str, int]
+    """How often each way alone was not known, by why."""
 
 
 class Values:
@@ -70,6 +94,18 @@ class Values:
             self._values = np.concatenate([self._values, np.zeros_like(self._values)])[:_KEPT]
         self._values[self.count % len(self._values)] = rtt_ns, behind_ns
         self.count += 1
+
+    def way(self, bound_most_ns: int | None) -> Way:
+        """What they come to, of a part of the RTT."""
+        values = np.sort(self._values[: min(self.count, len(self._values)), 0])
+        return Way(
+            count=self.count,
+            min_ns=int(values[0]),
+            p50_ns=_quantile(values, 0.5),
+            p99_ns=_quantile(values, 0.99),
+            max_ns=int(values[-1]),
+            bound_most_ns=bound_most_ns,
+        )
 
     def rtt(self) -> Rtt:
         """What they come to; there is one at least."""
@@ -105,6 +141,9 @@ class Account:
     results: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     sources: dict[str, Values] = field(default_factory=dict)
+    ways: dict[tuple[str, str], Values] = field(default_factory=dict)
+    bounds: dict[str, int] = field(default_factory=dict)
+    unsplit: Counter[str] = field(default_factory=Counter)
     no_stamp: int = 0
     disbelieved: int = 0
     behind: int = 0
@@ -128,6 +167,25 @@ class Account:
             assert one.rtt_ns is not None
             self.sources.setdefault(one.source or "", Values()).add(one.rtt_ns, one.behind_ns)
 
+    def add_parts(self, one: Parts) -> None:
+        """Where the time of one of the answers went."""
+        source = lesser(one.source, one.far_source)
+        if one.unknown:
+            self.unsplit[one.unknown] += 1
+        elif one.bound_ns is not None:
+            self.bounds[source] = max(self.bounds.get(source, 0), one.bound_ns)
+        found = {"path": one.path_ns, "turn": one.turn_ns, "out": one.out_ns, "back": one.back_ns}
+        for way, value_ns in found.items():
+            if value_ns is not None:
+                self.ways.setdefault((way, source), Values()).add(value_ns, 0)
+
+    def _ways(self) -> dict[str, dict[str, Way]]:
+        found: dict[str, dict[str, Way]] = {}
+        for (way, source), values in self.ways.items():
+            bound_ns = self.bounds.get(source) if way in ("out", "back") else None
+            found.setdefault(way, {})[source] = values.way(bound_ns)
+        return found
+
     def totals(self) -> Totals:
         """What it came to up to now."""
         r = self.results
@@ -148,6 +206,8 @@ class Account:
             behind_most_ns=self.behind_most_ns,
             duration_ns=self.last_ns - self.first_ns,
             rtt={source: values.rtt() for source, values in self.sources.items()},
+            ways=self._ways(),
+            unsplit=dict(self.unsplit),
         )
 
 
@@ -175,6 +235,12 @@ def render(t: Totals) -> str:
         lines.append(f"rtt p50/p90/p99/p99.9 = {tail} ms source={source}")
         if t.behind:
             lines.append(f"from the planned moment p99 = {milliseconds(rtt.from_plan_p99_ns)} ms source={source}")
+    for way, by_source in t.ways.items():
+        for source, one in sorted(by_source.items()):
+            four = "/".join(milliseconds(v) for v in (one.min_ns, one.p50_ns, one.p99_ns, one.max_ns))
+            bound = f" each {within(one.bound_most_ns)}" if one.bound_most_ns is not None else ""
+            lines.append(f"{_WAYS[way]} min/p50/p99/max = {four} ms source={source} ({one.count} answers){bound}")
+    lines += [f"out and back alone not known {count} times: {why}" for why, count in sorted(t.unsplit.items())]
     if t.behind:
         lines.append(f"sent more than 1 ms behind plan: {t.behind}, at most {milliseconds(t.behind_most_ns)} ms")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 #include "probes/ping/target.h"
 
 #include "probes/ping/packet.h"
+#include "probes/ping/stamping.h"
 #include "tickpath/clock.h"
 
 #include <errno.h>
@@ -12,8 +13,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <linux/net_tstamp.h>
-
 #define CONTROL_BYTES 512
 #define HOLD_NS INT64_C(10000000)
 /* What fell further behind its plan is not sent any more, so that a stall is not followed by a flood. */
@@ -21,15 +20,8 @@
 /* For what comes after all; TCP gives an attempt up by then. */
 #define LATE_NS INT64_C(3000000000)
 #define ICMP_FILTER_OPTION 1
-
-/* Without OPT_CMSG, which together with OPT_TSONLY loses stamps; with OPT_TX_SWHW, so that a NIC which takes the order
- * and does not deliver costs nothing. Asking a socket for hardware stamps changes nothing on the NIC. */
-#define STAMPS_SOFTWARE                                                                                                \
-    (SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE |                         \
-     SOF_TIMESTAMPING_OPT_ID | SOF_TIMESTAMPING_OPT_TSONLY)
-#define STAMPS_ALL                                                                                                     \
-    (STAMPS_SOFTWARE | SOF_TIMESTAMPING_TX_HARDWARE | SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE |   \
-     SOF_TIMESTAMPING_OPT_TX_SWHW | SOF_TIMESTAMPING_OPT_PKTINFO)
+/* So long times that an answer has announced are waited for at the end; they follow it at once. */
+#define OWED_NS INT64_C(200000000)
 
 static int failed(const char *what, char *why, size_t why_bytes) {
     int error = -errno;
@@ -81,20 +73,6 @@ static int open_icmp(struct tp_ping_target *t) {
     return -1;
 }
 
-static bool ask_stamps(int fd, int flags) {
-    return setsockopt(fd, SOL_SOCKET, TP_SO_TIMESTAMPING_NEW, &flags, sizeof flags) == 0 ||
-           setsockopt(fd, SOL_SOCKET, TP_SO_TIMESTAMPING_OLD, &flags, sizeof flags) == 0;
-}
-
-/* The kernel counts from 0 again. Numbers still on their way would name others: what they say is then before the call
- * that sent those, and not believed. */
-static void restart_keys(struct tp_ping_target *t) {
-    t->keys = 0;
-    ask_stamps(t->fd, 0);
-    if (!ask_stamps(t->fd, STAMPS_ALL))
-        ask_stamps(t->fd, STAMPS_SOFTWARE);
-}
-
 static int set_up(struct tp_ping_target *t, char *why, size_t why_bytes) {
     bool v4 = t->plan.address.ss_family == AF_INET;
     if (bind_to(t->fd, &t->plan))
@@ -105,7 +83,7 @@ static int set_up(struct tp_ping_target *t, char *why, size_t why_bytes) {
     if (connect(t->fd, (const struct sockaddr *)&t->plan.address, address_bytes(&t->plan.address)))
         return failed("looking for a route", why, why_bytes);
     if (t->plan.stamps) {
-        t->window.stamped = ask_stamps(t->fd, STAMPS_ALL) || ask_stamps(t->fd, STAMPS_SOFTWARE);
+        t->window.stamped = tp_ping_ask_stamps(t->fd, true);
         if (!t->window.stamped)
             on(t->fd, SOL_SOCKET, TP_SO_TIMESTAMPNS_OLD);
     }
@@ -131,6 +109,9 @@ int tp_ping_target_open(struct tp_ping_target *t, const struct tp_ping_plan *pla
     t->window.allowed_ns = plan->allowed_ns;
     t->window.hold_ns = HOLD_NS;
     t->window.proto = plan->proto;
+    t->window.host = tp_ping_host();
+    if (plan->split && plan->proto == TP_PING_PROTO_UDP && plan->bytes >= TP_PING_TIMES_BYTES)
+        t->times = TP_PING_ASKS_TIMES;
     t->window.tell = tell;
     t->window.context = t;
     t->buffer = malloc(t->buffer_bytes);
@@ -197,7 +178,8 @@ int64_t tp_ping_target_due(const struct tp_ping_target *t) {
         return due_ns < t->planned_ns ? due_ns : t->planned_ns;
     if (due_ns != INT64_MAX || !t->settled_ns)
         return due_ns;
-    int64_t end_ns = t->settled_ns + t->plan.linger_ns;
+    int64_t owed_ns = t->window.owed ? OWED_NS : 0;
+    int64_t end_ns = t->settled_ns + (t->plan.linger_ns > owed_ns ? t->plan.linger_ns : owed_ns);
     return end_ns > tp_monotonic_ns() ? end_ns : INT64_MAX;
 }
 
@@ -205,6 +187,14 @@ int64_t tp_ping_target_due(const struct tp_ping_target *t) {
 
 static int64_t realtime_ns(void) {
     return tp_clock_ns(CLOCK_REALTIME);
+}
+
+/* Asked only where it is of use. */
+static int64_t bound_ns(const struct tp_ping_target *t) {
+    struct tp_clock_status status = {.max_error_ns = INT64_MAX};
+    if (t->times)
+        (void)tp_clock_status_read(&status); /* a failure says: not known */
+    return status.max_error_ns;
 }
 
 static void fail(struct tp_ping_target *t, struct tp_ping_slot *slot, int error) {
@@ -258,7 +248,7 @@ void tp_ping_target_attempt(struct tp_ping_target *t, uint32_t place) {
 
 static uint32_t compose(struct tp_ping_target *t, uint64_t ordinal) {
     if (t->plan.proto == TP_PING_PROTO_UDP) {
-        tp_ping_fill(t->buffer, t->plan.bytes, t->plan.nonce, ordinal);
+        tp_ping_fill(t->buffer, t->plan.bytes, t->plan.nonce, ordinal, t->times);
         return t->plan.bytes;
     }
     bool v4 = t->plan.address.ss_family == AF_INET;
@@ -281,6 +271,7 @@ static void send_one(struct tp_ping_target *t) {
     }
     uint32_t bytes = compose(t, t->window.next);
     int error = 0;
+    slot->bound_ns = bound_ns(t);
     /* An error of an earlier one that is still to be told keeps the kernel from sending: then once more. */
     for (int tries = 0; tries < 2; tries++) {
         slot->before_real_ns = realtime_ns();
@@ -288,8 +279,10 @@ static void send_one(struct tp_ping_target *t) {
         error = send(t->fd, t->buffer, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
         if (!error)
             break;
-        if (t->window.stamped)
-            restart_keys(t);
+        if (t->window.stamped) {
+            t->keys = 0;
+            tp_ping_restart_stamps(t->fd, true);
+        }
         int told = 0;
         socklen_t told_bytes = sizeof told;
         getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &told, &told_bytes);
@@ -364,6 +357,23 @@ static void take_error(struct tp_ping_target *t, const struct tp_control *contro
     tp_ping_window_error(&t->window, slot, tp_monotonic_ns(), &body);
 }
 
+/* What our own server says of its answer; false: it is no such message. */
+static bool take_times(struct tp_ping_target *t, uint32_t bytes) {
+    uint64_t ordinal = 0;
+    struct tp_ping_far far;
+    int found = t->times ? tp_ping_times_read(t->buffer, bytes, t->plan.nonce, &ordinal, &far) : -ENOENT;
+    if (found == -ENOENT)
+        return false;
+    struct tp_ping_slot *slot = found == 0 ? tp_ping_window_find(&t->window, ordinal) : NULL;
+    if (!slot) {
+        tp_ring_count(t->ring, found == -EBADMSG ? TP_COUNT_PING_MALFORMED : TP_COUNT_PING_STRAY, 1);
+        return true;
+    }
+    far.app_ns = tp_monotonic_ns();
+    tp_ping_window_times(&t->window, slot, &far);
+    return true;
+}
+
 static void take_reply(struct tp_ping_target *t, uint32_t bytes, bool cut, const struct tp_control *control,
                        int64_t before_read_ns) {
     const uint8_t *at = t->buffer;
@@ -392,7 +402,9 @@ static void take_reply(struct tp_ping_target *t, uint32_t bytes, bool cut, const
         bytes -= good ? TP_PING_ICMP_BYTES : 0;
     }
     if (good)
-        found = tp_ping_check(at, bytes, t->plan.bytes, t->plan.nonce, &ordinal);
+        found = tp_ping_check(at, bytes, t->plan.bytes, t->plan.nonce, t->times, &ordinal, &reply.serial);
+    if (reply.serial)
+        reply.bound_ns = bound_ns(t);
     struct tp_ping_slot *slot = found == 0 ? tp_ping_window_find(&t->window, ordinal) : NULL;
     if (!slot) {
         tp_ring_count(t->ring, found == -EBADMSG ? TP_COUNT_PING_MALFORMED : TP_COUNT_PING_STRAY, 1);
@@ -420,9 +432,11 @@ static bool read_one(struct tp_ping_target *t, int flags) {
         tp_ring_count(t->ring, TP_COUNT_PING_MALFORMED, 1);
         return true;
     }
-    if (!(flags & MSG_ERRQUEUE))
-        take_reply(t, (uint32_t)bytes, message.msg_flags & MSG_TRUNC, &control, before_ns);
-    else if (control.has_error && control.origin == TP_ORIGIN_TIMESTAMPING)
+    bool cut = message.msg_flags & MSG_TRUNC;
+    if (!(flags & MSG_ERRQUEUE)) {
+        if (cut || !take_times(t, (uint32_t)bytes))
+            take_reply(t, (uint32_t)bytes, cut, &control, before_ns);
+    } else if (control.has_error && control.origin == TP_ORIGIN_TIMESTAMPING)
         take_stamp(t, &control);
     else if (control.has_error)
         take_error(t, &control, (uint32_t)bytes);

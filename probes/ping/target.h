@@ -21,6 +21,7 @@ struct tp_ping_plan {
     uint8_t proto;                           /* enum tp_ping_proto */
     bool raw;                                /* ICMP: a raw socket even where a ping socket could be had */
     bool stamps;                             /* ask the kernel for any */
+    bool split;                              /* UDP: ask the far end when it took a ping and answered */
     uint32_t bytes;                          /* of payload */
     uint64_t count;                          /* 0: for ever */
     int64_t first_ns;                        /* after the start */
@@ -50,6 +51,7 @@ struct tp_ping_target {
     int fd;    /* -1: TCP */
     int epoll; /* TCP: where attempts are watched */
     uint16_t id;
+    uint16_t times; /* of what is sent: struct tp_ping_payload */
     bool is_raw;
     bool live; /* a stamp was seen that is older than its reading: from then on all are arrivals' */
 };

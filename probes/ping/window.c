@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "probes/ping/window.h"
 
+#include "probes/ping/split.h"
+
 #include <errno.h>
 #include <stdlib.h>
-
-/* Between any two clocks of a host, the NIC's included, while one is being steered: 1 in 512, and a little for reading
- * them. An RTT that exceeds the application's by more is not one. */
-#define SLACK_NS 1000
-#define SLACK_SHIFT 9
 
 int tp_ping_window_init(struct tp_ping_window *w, uint64_t slots) {
     w->slots = calloc(slots, sizeof *w->slots);
@@ -61,11 +58,16 @@ static void tell_plain(struct tp_ping_window *w, const struct tp_ping_slot *slot
 void tp_ping_window_sent(struct tp_ping_window *w, struct tp_ping_slot *slot) {
     slot->ordinal = w->next++;
     slot->state = TP_PING_WAITING;
+    w->owed -= slot->owed;
+    slot->owed = false;
+    slot->split = false;
+    slot->far.serial = 0;
     tell_plain(w, slot, TP_PING_SENT, slot->before_ns);
 }
 
+/* An RTT that exceeds the application's by more than clocks differ is not one. */
 static bool can_be(int64_t rtt_ns, int64_t app_ns) {
-    return rtt_ns >= 0 && rtt_ns <= app_ns + (app_ns >> SLACK_SHIFT) + SLACK_NS;
+    return rtt_ns >= 0 && rtt_ns <= app_ns + tp_ping_slack(app_ns);
 }
 
 int64_t tp_ping_rtt(const struct tp_ping_slot *slot, const struct tp_ping_arrival *reply, uint8_t *source,
@@ -94,6 +96,82 @@ int64_t tp_ping_rtt(const struct tp_ping_slot *slot, const struct tp_ping_arriva
     return app_ns;
 }
 
+static void tell_split(struct tp_ping_window *w, const struct tp_ping_slot *slot, uint8_t source,
+                       const struct tp_ping_split *split) {
+    const struct tp_ping_far *far = &slot->far;
+    struct tp_event event = {.kind = TP_KIND_PING_SPLIT, .clock = TP_CLOCK_MONOTONIC, .source = source};
+    event.time_ns = far->app_ns > slot->reply.app_ns ? far->app_ns : slot->reply.app_ns;
+    event.split = *split;
+    event.split.ordinal = slot->ordinal;
+    event.split.proto = w->proto;
+    w->tell(w->context, &event);
+}
+
+/* By the NICs' stamps: what both ways took together. Their clocks run freely, or by TAI: neither way alone is known. */
+static void split_by_nic(struct tp_ping_window *w, const struct tp_ping_slot *slot) {
+    const struct tp_ping_arrival *reply = &slot->reply;
+    int64_t rtt_ns = reply->stamps.hw_ns - slot->sent.hw_ns;
+    if (slot->far.nic_turn_ns < 0 || !slot->sent.hw_ns || !reply->stamps.hw_ns ||
+        !can_be(rtt_ns, reply->app_ns - slot->before_ns))
+        return;
+    struct tp_ping_split split = {
+        .bound_ns = INT64_MAX, .far_source = TP_PING_SOURCE_HW, .why = TP_PING_SPLIT_UNBELIEVED};
+    if (slot->far.nic_turn_ns <= rtt_ns + tp_ping_slack(rtt_ns)) {
+        split.turn_ns = (uint32_t)slot->far.nic_turn_ns;
+        split.path_ns = rtt_ns - slot->far.nic_turn_ns;
+        split.why = TP_PING_SPLIT_NIC;
+    }
+    tell_split(w, slot, TP_PING_SOURCE_HW, &split);
+}
+
+/* By the host's clock: the kernel's stamps where there are any, that can be. */
+static void split_by_host(struct tp_ping_window *w, const struct tp_ping_slot *slot) {
+    const struct tp_ping_arrival *reply = &slot->reply;
+    int64_t app_ns = reply->app_ns - slot->before_ns;
+    const struct {
+        int64_t sent_ns, received_ns;
+        uint8_t source;
+    } ladder[] = {
+        {slot->sent.sw_ns, reply->stamps.sw_ns, TP_PING_SOURCE_SW},
+        {slot->before_real_ns, reply->stamps.sw_ns, TP_PING_SOURCE_SOCK},
+        {slot->before_real_ns, slot->before_real_ns + app_ns, TP_PING_SOURCE_APP},
+    };
+    unsigned i = 0;
+    while (ladder[i].source != TP_PING_SOURCE_APP &&
+           (!ladder[i].sent_ns || !ladder[i].received_ns || !can_be(ladder[i].received_ns - ladder[i].sent_ns, app_ns)))
+        i++;
+    const struct tp_ping_near near = {
+        .sent_ns = ladder[i].sent_ns,
+        .received_ns = ladder[i].received_ns,
+        .before_ns = slot->before_ns,
+        .after_ns = reply->app_ns,
+        .bound_ns = slot->bound_ns > reply->bound_ns ? slot->bound_ns : reply->bound_ns,
+        .host = w->host,
+    };
+    struct tp_ping_split split = {.far_source = slot->far.source};
+    tp_ping_split(&near, &slot->far, &split);
+    tell_split(w, slot, ladder[i].source, &split);
+}
+
+/* Once both are there: the answer, and what the far end says of that very one. */
+static void try_split(struct tp_ping_window *w, struct tp_ping_slot *slot) {
+    if (slot->split || !slot->far.serial || slot->far.serial != slot->reply.serial)
+        return;
+    slot->split = true;
+    w->owed -= slot->owed;
+    slot->owed = false;
+    split_by_nic(w, slot);
+    split_by_host(w, slot);
+}
+
+void tp_ping_window_times(struct tp_ping_window *w, struct tp_ping_slot *slot, const struct tp_ping_far *far) {
+    if (slot->split)
+        return;
+    slot->far = *far;
+    if (slot->state == TP_PING_ANSWERED || slot->state == TP_PING_LATELY)
+        try_split(w, slot);
+}
+
 /* `result` 0: REPLY, or where that came too late LOST and LATE. */
 static void tell_arrival(struct tp_ping_window *w, struct tp_ping_slot *slot, const struct tp_ping_arrival *reply,
                          uint8_t result) {
@@ -117,6 +195,12 @@ static void tell_arrival(struct tp_ping_window *w, struct tp_ping_slot *slot, co
     event.ping.length = reply->length;
     event.ping.hops = reply->hops;
     w->tell(w->context, &event);
+    if (result == TP_PING_DUPLICATE)
+        return;
+    slot->reply = *reply;
+    slot->owed = reply->serial != 0;
+    w->owed += slot->owed;
+    try_split(w, slot);
 }
 
 /* Whether the other half of a pair may still come: of sending, where the arrival has it. */

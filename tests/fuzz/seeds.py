@@ -46,6 +46,21 @@ def _control() -> Iterator[bytes]:
     yield from (wide + sent, refused + hops, refused6 + hops, nic + wide)
 
 
+def _answers() -> Iterator[bytes]:
+    """This end of a ping: sent (7 bytes), bound (5), RTT (5), monotonic before (6) and how long (5), host (4); whether
+    times were asked for (1) and the nonce (8). Then an answer, or what follows it."""
+    nonce = 5
+    for asked in (0, 1):
+        near = b"".join(n.to_bytes(size, "little") for n, size in [(10**15, 7), (10, 5), (9000, 5), (10**9, 6)])
+        near += (10**6).to_bytes(5, "little") + (7).to_bytes(4, "little") + bytes([asked]) + struct.pack("<Q", nonce)
+        for kind in (1, 2):
+            head = struct.pack("<4sBBHQQ", b"tpng", 1, kind, 0x8003 if asked else 0, nonce, 3)
+            yield near + head + bytes(range(24, 56))
+        for bound_us, host in [(3, 1), (0xFFFFFF, 1), (3, 7), (20, 7)]:
+            head = struct.pack("<4sBBHQQ", b"tpng", 1, 3, 0x8003, nonce, 3)
+            yield near + head + struct.pack("<qqIIII", 10**15 + 4000, 10**9 + 5, host, 500, 400, bound_us << 8 | 2)
+
+
 def _streams() -> Iterator[bytes]:
     """Bytes per write (2), then TLS records."""
 
@@ -128,6 +143,7 @@ CORPORA = {
     "correlator": _records,
     "flow": _segments,
     "packet": _packets,
+    "ping": _answers,
     "ring": _rings,
     "stamps": _control,
     "stream": _streams,

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pinging import COMMAND, PORT, ping
+from pinging import COMMAND, PORT, answering, ping, run
 from tickpath.errors import ConfigError
 from tickpath.event import PingProto
 from tickpath.lab.shuttle import TruthWire
@@ -27,33 +24,6 @@ from tickpath.probes.ping.target import Address, parse_target
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes namespaces and TAP devices")
 ORDINAL_AT = 16
-
-
-def run(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
-    done = subprocess.run([*COMMAND, "--json", *arguments], capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
-
-
-@contextlib.contextmanager
-def answering(answers: Callable[[bytes], list[bytes]]) -> Iterator[int]:
-    """A UDP server on loopback that answers each datagram with those; its port."""
-    with socket.socket(type=socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while (got := server.recvfrom(65536))[0]:
-                for answer in answers(got[0]):
-                    server.sendto(answer, got[1])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        port: int = server.getsockname()[1]
-        try:
-            yield port
-        finally:
-            with socket.socket(type=socket.SOCK_DGRAM) as stop:
-                stop.sendto(b"", ("127.0.0.1", port))
-            thread.join()
 
 
 def changed(request: bytes, at: int) -> bytes:

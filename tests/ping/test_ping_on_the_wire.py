@@ -58,7 +58,17 @@ def test_loss_duplicates_and_lateness_are_the_shuttles_exactly(proto: str, versi
         wire.arm()
         run = ping(
             wire,
-            *[target(wire, proto, version), "-c", str(COUNT), *FAST, "-W", str(allowed_ns / 1e9), "--linger", "60"],
+            *[
+                target(wire, proto, version),
+                "-c",
+                str(COUNT),
+                *FAST,
+                "-W",
+                str(allowed_ns / 1e9),
+                "--linger",
+                "60",
+                "--no-split",
+            ],
             until=(COUNT, 3 * allowed_ns / 1e9),
         )
     held = truths(run.log)

@@ -3,34 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-from pinging import COMMAND, stamping
+from pinging import COMMAND, echo, stamping
 from tickpath.exporter.correlator import Correlator
 from tickpath.exporter.snapshot import Pings
-from tickpath.probes.ping._pinger import Echo
 from traffic import wait_until
-
-
-@contextlib.contextmanager
-def echo() -> Iterator[Echo]:
-    served = Echo(("127.0.0.1", 0))
-    read, write = os.pipe()
-    thread = threading.Thread(target=served.run, args=(read,))
-    thread.start()
-    try:
-        yield served
-    finally:
-        os.close(write)
-        thread.join()
-        os.close(read)
 
 
 def closed_port() -> int:

@@ -12,7 +12,7 @@ from native import ROOT, compiled
 
 HERE = Path(__file__).parent
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-SOURCES = [HERE / "window_driver.c", ROOT / "probes" / "ping" / "window.c"]
+SOURCES = [HERE / "window_driver.c", *(ROOT / "probes" / "ping" / name for name in ("window.c", "split.c"))]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,20 @@ def test_a_clock_of_the_one_end_with_that_of_the_other_is_found(tmp_path: Path) 
     assert text.count(right) == text.count(unchecked) == 1
     mixed = tmp_path / "window.c"
     mixed.write_text(text.replace(right, right.replace("sent.hw_ns", "sent.sw_ns")).replace(unchecked, "if (1) {"))
-    program = compiled(tmp_path / "mixed", [SOURCES[0], mixed], *SANITIZE)
+    program = compiled(tmp_path / "mixed", [SOURCES[0], mixed, SOURCES[2]], *SANITIZE)
     done = subprocess.run([program, "1", "100000"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "violated" in done.stderr
+
+
+def test_what_was_said_of_another_answer_is_found(tmp_path: Path) -> None:
+    """The driver can fail: a window that takes what was said of the other answer to a doubled request is caught."""
+    text = SOURCES[1].read_text()
+    checked = " || slot->far.serial != slot->reply.serial"
+    assert text.count(checked) == 1
+    blind = tmp_path / "window.c"
+    blind.write_text(text.replace(checked, ""))
+    program = compiled(tmp_path / "blind", [SOURCES[0], blind, SOURCES[2]], *SANITIZE)
+    done = subprocess.run([program, "1", "100000"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "by what was said of that answer" in done.stderr

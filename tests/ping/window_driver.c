@@ -22,7 +22,8 @@
 
 static uint64_t random_state;
 static uint64_t results[TP_PING_RESULTS], sources[TP_PING_SOURCES], disbelieved;
-static uint8_t came_to[PINGS], was_late[PINGS];
+static uint64_t splits[TP_PING_SPLITS];
+static uint8_t came_to[PINGS], was_late[PINGS], was_split[PINGS];
 
 static uint64_t draw(uint64_t below) {
     random_state ^= random_state << 13;
@@ -38,8 +39,29 @@ static void require(bool holds, const char *what) {
     }
 }
 
+/* Where the time of an answered ping went: once, of that very answer, and both ends by one clock each. */
+static void told_split(const struct tp_ping_window *w, const struct tp_event *e) {
+    const struct tp_ping_slot *slot = tp_ping_window_find((struct tp_ping_window *)w, e->split.ordinal);
+    require(slot && (came_to[slot->ordinal] == TP_PING_REPLY || was_late[slot->ordinal]), "what was answered is split");
+    require(slot->far.serial && slot->far.serial == slot->reply.serial, "by what was said of that answer");
+    int64_t app_ns = slot->reply.app_ns - slot->before_ns;
+    if (e->split.why != TP_PING_SPLIT_UNBELIEVED) {
+        int64_t rtt_ns = e->split.path_ns + e->split.turn_ns;
+        require(rtt_ns >= 0 && rtt_ns <= app_ns + app_ns / 512 + 1000, "its parts are those of an RTT");
+    }
+    require((e->source == TP_PING_SOURCE_HW) == (e->split.far_source == TP_PING_SOURCE_HW), "NICs go with NICs");
+    splits[e->split.why]++;
+    if (e->source == TP_PING_SOURCE_HW)
+        return;
+    require(!was_split[slot->ordinal], "a ping is split once");
+    was_split[slot->ordinal] = 1;
+}
+
 static void tell(void *context, const struct tp_event *e) {
-    (void)context;
+    if (e->kind == TP_KIND_PING_SPLIT) {
+        told_split(context, e);
+        return;
+    }
     uint64_t ordinal = e->ping.ordinal;
     require(e->kind == TP_KIND_PING && ordinal < PINGS && e->ping.result < TP_PING_RESULTS, "a record of a ping");
     results[e->ping.result]++;
@@ -69,6 +91,27 @@ static void tell(void *context, const struct tp_event *e) {
         require(e->ping.rtt_ns <= ALLOWED_NS, "in time is what the RTT says");
 }
 
+static int64_t bound(void) {
+    return draw(3) ? (int64_t)draw(100000) : INT64_MAX;
+}
+
+static void times(struct tp_ping_window *w, int64_t now_ns) {
+    uint64_t back = draw(SLOTS + 20);
+    struct tp_ping_slot *slot = back < w->next ? tp_ping_window_find(w, w->next - 1 - back) : NULL;
+    if (!slot)
+        return;
+    const struct tp_ping_far far = {.received_ns = REAL_NS + slot->before_ns + (int64_t)draw(1000),
+                                    .monotonic_ns = slot->before_ns + (int64_t)draw(1000),
+                                    .turn_ns = draw(9) ? (int64_t)draw(20000) : -1,
+                                    .nic_turn_ns = draw(2) ? (int64_t)draw(20000) : -1,
+                                    .bound_ns = bound(),
+                                    .app_ns = now_ns,
+                                    .host = (uint32_t)draw(3),
+                                    .serial = (uint16_t)(slot->ordinal % 7 + 1),
+                                    .source = TP_PING_SOURCE_SW};
+    tp_ping_window_times(w, slot, &far);
+}
+
 static void arrive(struct tp_ping_window *w, int64_t now_ns) {
     uint64_t back = draw(SLOTS + 20);
     struct tp_ping_slot *slot = back < w->next ? tp_ping_window_find(w, w->next - 1 - back) : NULL;
@@ -76,7 +119,8 @@ static void arrive(struct tp_ping_window *w, int64_t now_ns) {
         return;
     /* The driver saw it a little before it was read. */
     int64_t ago_ns = (int64_t)draw((uint64_t)(now_ns - slot->before_ns) / 2 + 1);
-    struct tp_ping_arrival reply = {.app_ns = now_ns, .length = 64};
+    struct tp_ping_arrival reply = {.app_ns = now_ns, .length = 64, .bound_ns = bound()};
+    reply.serial = (uint16_t)(slot->ordinal % 7 + draw(2)); /* of a request that was doubled: either */
     if (draw(4))
         reply.stamps.sw_ns = REAL_NS + now_ns - ago_ns;
     if (draw(3) == 0)
@@ -104,8 +148,13 @@ int main(int argc, char **argv) {
     if (argc != 3)
         return 64;
     random_state = strtoull(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u | 1;
-    struct tp_ping_window w = {
-        .allowed_ns = ALLOWED_NS, .hold_ns = HOLD_NS, .stamped = true, .proto = TP_PING_PROTO_ICMP, .tell = tell};
+    struct tp_ping_window w = {.allowed_ns = ALLOWED_NS,
+                               .hold_ns = HOLD_NS,
+                               .stamped = true,
+                               .proto = TP_PING_PROTO_ICMP,
+                               .host = 1,
+                               .tell = tell};
+    w.context = &w;
     require(tp_ping_window_init(&w, SLOTS) == 0, "there is memory");
     int64_t now_ns = 1000;
     for (long steps = atol(argv[2]); steps > 0 && w.next < PINGS; steps--) {
@@ -114,18 +163,21 @@ int main(int argc, char **argv) {
         tp_ping_window_expire(&w, now_ns);
         require(tp_ping_window_due(&w) > now_ns, "what is due has been done");
         require(due_ns > now_ns || w.next, "nothing is due before anything was sent");
-        uint64_t what = draw(10);
+        uint64_t what = draw(12);
         struct tp_ping_slot *slot = tp_ping_window_next(&w);
         if (what < 3 && slot) {
             slot->planned_ns = now_ns - (int64_t)draw(100);
             slot->before_ns = now_ns;
             slot->before_real_ns = REAL_NS + now_ns;
+            slot->bound_ns = bound();
             slot->sent = (struct tp_stamps){0};
             tp_ping_window_sent(&w, slot);
         } else if (what < 6) {
             stamp(&w);
         } else if (what < 9) {
             arrive(&w, now_ns);
+        } else if (what < 11) {
+            times(&w, now_ns);
         } else if (w.next && draw(10) == 0) {
             const struct tp_ping body = {.error = 111};
             slot = tp_ping_window_find(&w, w.next - 1);
@@ -140,6 +192,12 @@ int main(int argc, char **argv) {
     require(results[TP_PING_SENT] == w.next, "each that was sent was told");
     require(results[TP_PING_SENT] == results[TP_PING_REPLY] + results[TP_PING_LOST] + results[TP_PING_ERROR],
             "each that was sent came to one thing");
+    uint64_t owed = 0;
+    for (uint64_t i = 0; i < SLOTS; i++)
+        owed += w.slots[i].owed;
+    require(owed == w.owed, "what is owed is counted");
+    for (int i = 0; i < TP_PING_SPLITS; i++)
+        require(splits[i] > 10, "each way of splitting occurs");
     tp_ping_window_free(&w);
     printf("%llu", (unsigned long long)disbelieved);
     for (int i = 1; i < TP_PING_RESULTS; i++)
