@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tickpath import clock, phc
+from tickpath import clock, phc, servo
 from tickpath.capability import Capability
 from tickpath.phc import Phc, Scale, kept
 
@@ -42,7 +42,7 @@ def capabilities(root: Path = Path("/")) -> list[Capability]:
     """The provider that is registered for doctor."""
     status = clock.clock_status()
     running = services(root)
-    return [host(status, running), *nics(root, status, running)]
+    return [host(status, running), *servos(running), *nics(root, status, running)]
 
 
 def host(status: clock.ClockStatus, running: list[Service]) -> Capability:
@@ -64,6 +64,26 @@ def host(status: clock.ClockStatus, running: list[Service]) -> Capability:
         found,
         None if status.synchronised else remedy,
     )
+
+
+def servos(running: list[Service]) -> list[Capability]:
+    """Those that can be asked, each whether it is in lock: the kernel alone may go on believing for hours."""
+    return [_servo(service) for service in running if service.name in ("chronyd", "ptp4l")]
+
+
+def _servo(service: Service) -> Capability:
+    chrony = service.name == "chronyd"
+    said = servo.chrony() if chrony else servo.ptp(service.command)
+    who = f"{service.name} (pid {service.pid})"
+    log = "look at `chronyc sources`" if chrony else "look at its log, and whether a time transmitter is on the link"
+    tool = "chronyc (Debian package chrony)" if chrony else "pmc (Debian package linuxptp)"
+    if said.locked is None:
+        found, remedy = f"runs; whether it is in lock is not known: {said.detail}", f"have {tool} here, or run as root"
+    elif said.locked:
+        found, remedy = said.detail, None
+    else:
+        found, remedy = f"runs and is not in lock: {said.detail}", log
+    return Capability(f"clock.{service.name}", who, 0, said.locked is True, found, remedy)
 
 
 def nics(root: Path, status: clock.ClockStatus, running: list[Service]) -> list[Capability]:
