@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import Any
 
 import pytest
 
-from pinging import COMMAND, Run, echo_server, ping, stamping, target
+from pinging import Run, echo_server, ping, stamping, target
 from tickpath.lab.shuttle import ALWAYS, Direction, Fate, Faults, TruthWire, When, WireConfig, has
 
 pytestmark = [
@@ -40,8 +39,7 @@ def splits(run: Run) -> dict[int, dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize(("out_ns", "back_ns"), [(3_000_000, 9_000_000), (9_000_000, 3_000_000)])
+@pytest.mark.parametrize(("version", "out_ns", "back_ns"), [(4, 3_000_000, 9_000_000), (6, 9_000_000, 3_000_000)])
 def test_each_way_is_what_the_wire_held_it(version: int, out_ns: int, back_ns: int) -> None:
     config = WireConfig(
         to_server=Faults(only_payload=False, delay=ALWAYS, delay_ns=out_ns),
@@ -101,15 +99,3 @@ def test_doubled_requests_and_lost_answers_are_split_by_their_own_times() -> Non
             assert one["path_ns"] + one["turn_ns"] == replies[seq]["rtt_ns"]
         if (one["source"], one["far_source"]) == ("sw", "sw"):
             assert min(steered(one["out_ns"]), steered(one["back_ns"])) >= delay_ns
-
-
-def test_an_operator_sees_both_ways_and_what_they_are_worth() -> None:
-    config = WireConfig(to_client=Faults(only_payload=False, delay=ALWAYS, delay_ns=4_000_000))
-    with TruthWire(config) as wire, echo_server(wire):
-        arguments = [*COMMAND, target(wire, "udp", 4), "-c", "5", "-i", "0.01", "-W", "30"]
-        child = wire.run_in(wire.client, arguments, stdout=subprocess.PIPE, text=True)
-        out, _ = child.communicate(timeout=60)
-    lines = [line for line in out.splitlines() if " out=" in line]
-    assert lines
-    assert all("by one clock far end=" in line and " there=" in line for line in lines)
-    assert "back min/p50/p99/max = " in out
