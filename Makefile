@@ -12,12 +12,10 @@ Q := $(if $(filter 1,$(V)),,@)
 SOURCES := $(shell git ls-files -co --exclude-standard -- '*.py' '*.pyi' '*.pyx' '*.pxd' '*.c' '*.h' '*.build' pyproject.toml VERSION 2>/dev/null)
 INSTALLED := build/installed.stamp
 SANITIZED := build/sanitize.stamp
-# What runs on sanitized parts: proof and fuzz bring their own sanitizers, truth, faults and bench measure or take minutes.
-UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo dpdk)
 # What runs on sanitized parts: proof, fuzz and the window of pings bring their own sanitizers; truth, faults, bench and
 # the comparison of pingers measure or take minutes.
 PING_TESTS := $(filter-out %_beside.py %_window.py,$(wildcard tests/ping/test_*.py))
-UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo) $(PING_TESTS)
+UNIT_TESTS := $(addprefix tests/,library correlator exporter feed wire shuttle simulator demo dpdk) $(PING_TESTS)
 # Its name says for which Python, made where, it is: where one of these changed, the file is missing.
 ENVIRONMENT := $(VENV)/made-for-$(shell { $(PYTHON) -VV; command -v $(PYTHON); pwd; } 2>&1 | cksum | cut -d' ' -f1)
 QUIETLY := V=$(V) tools/quietly
