@@ -103,6 +103,7 @@ cdef extern from "dpdk_capture/port.h" nogil:
         uint64_t errors
         uint64_t no_buffers
         uint64_t sent
+        uint64_t unsent
         bint up
 
     int tp_dpdk_port_open(tp_dpdk_port *port, const char *name, const tp_dpdk_port_config *config, char *why,
@@ -123,6 +124,7 @@ cdef extern from "dpdk_capture/loop.h" nogil:
     struct tp_dpdk_losses:
         uint64_t missed
         uint64_t errors
+        uint64_t unsent
 
     struct tp_dpdk_loop:
         const tp_dpdk_port *port
@@ -149,13 +151,14 @@ cdef extern from *:
     static inline void tp_dpdk_stop(struct tp_dpdk_loop *loop) {
         atomic_store_explicit(&loop->stop, true, memory_order_relaxed);
     }
-    static inline void tp_dpdk_tell_losses(struct tp_dpdk_losses *losses, uint64_t missed, uint64_t errors) {
-        atomic_store_explicit(&losses->missed, missed, memory_order_relaxed);
-        atomic_store_explicit(&losses->errors, errors, memory_order_relaxed);
+    static inline void tp_dpdk_tell_losses(struct tp_dpdk_losses *losses, const struct tp_dpdk_port_counts *counts) {
+        atomic_store_explicit(&losses->missed, counts->missed, memory_order_relaxed);
+        atomic_store_explicit(&losses->errors, counts->errors + counts->no_buffers, memory_order_relaxed);
+        atomic_store_explicit(&losses->unsent, counts->unsent, memory_order_relaxed);
     }
     """
     void tp_dpdk_stop(tp_dpdk_loop *loop) nogil
-    void tp_dpdk_tell_losses(tp_dpdk_losses *losses, uint64_t missed, uint64_t errors) nogil
+    void tp_dpdk_tell_losses(tp_dpdk_losses *losses, const tp_dpdk_port_counts *counts) nogil
 
 
 cdef extern from "rte_ethdev.h" nogil:
@@ -342,7 +345,7 @@ cdef class Port:
             error = tp_dpdk_port_count(&self.port, &counts)
         if error:
             raise OSError(-error, os.strerror(-error))
-        tp_dpdk_tell_losses(self.losses, counts.missed, counts.errors + counts.no_buffers)
+        tp_dpdk_tell_losses(self.losses, &counts)
         return counts.received, counts.missed, counts.errors + counts.no_buffers, counts.sent, counts.up
 
     def close(self):

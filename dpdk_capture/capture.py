@@ -150,13 +150,14 @@ class _Capture:
             try:
                 self._watch(stop_fd, running)
             finally:
+                self._port.count()  # its losses, for what the loops tell last
                 for loop in self._loops:
                     loop.stop()
                 wait(running)
         for future in running:
             future.result()
-        received, missed, errors, _, _ = self._port.count()
-        self._log.info("stopped", received=received, missed=missed, errors=errors)
+        received, missed, errors, sent, _ = self._port.count()
+        self._log.info("stopped", received=received, missed=missed, errors=errors, sent=sent)
 
     def _watch(self, stop_fd: int, running: list[Future[None]]) -> None:
         link = True

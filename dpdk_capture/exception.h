@@ -27,8 +27,8 @@ struct tp_exception_counts {
     uint64_t to_kernel_down;    /* dropped: the TAP is down */
     uint64_t to_kernel_refused; /* dropped: the kernel had no memory for it, would not take it, or the TAP is gone */
     uint64_t from_kernel;       /* handed to the loop */
-    uint64_t from_kernel_bad;   /* dropped: longer than the port's MTU, not segmented, its checksum nowhere, or the
-                                  driver cannot send it */
+    uint64_t from_kernel_bad;   /* dropped: longer than the port's MTU, not segmented, its checksum nowhere, the driver
+                                  cannot send it, or it still waited for the port at the end */
     uint64_t starved;           /* times that no buffer was free: frames waited in the kernel */
 };
 

@@ -99,6 +99,8 @@ static void publish_totals(struct tp_dpdk_loop *loop) {
                     &loop->missed_told);
         count_risen(loop, TP_COUNT_DPDK_ERRORS, atomic_load_explicit(&loop->losses->errors, memory_order_relaxed),
                     &loop->errors_told);
+        count_risen(loop, TP_COUNT_DPDK_FROM_KERNEL_DROPPED,
+                    atomic_load_explicit(&loop->losses->unsent, memory_order_relaxed), &loop->unsent_told);
     }
 }
 
@@ -380,8 +382,10 @@ int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
         tp_histogram_observe(&loop->residence, (int64_t)((double)(done_tsc - stamp_tsc) * loop->ns_per_tsc));
         began_tsc = done_tsc;
     }
-    publish_totals(loop);
+    if (loop->exception)
+        loop->exception->counts.from_kernel_bad += loop->waiting;
     rte_pktmbuf_free_bulk(loop->to_send, loop->waiting);
     loop->waiting = 0;
+    publish_totals(loop);
     return error;
 }

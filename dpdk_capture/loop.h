@@ -39,6 +39,7 @@ struct tp_dpdk_tally {
 struct tp_dpdk_losses {
     _Atomic uint64_t missed;
     _Atomic uint64_t errors;
+    _Atomic uint64_t unsent;
 };
 
 /* A connection, and what its frames look like. */
@@ -73,6 +74,7 @@ struct tp_dpdk_loop {
     int64_t second_ns;    /* when the present second of the histograms began */
     uint64_t missed_told;
     uint64_t errors_told;
+    uint64_t unsent_told;
     uint64_t holes_told;
     uint64_t to_kernel_dropped_told;
     uint64_t from_kernel_dropped_told;

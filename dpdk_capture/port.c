@@ -215,6 +215,7 @@ int tp_dpdk_port_count(const struct tp_dpdk_port *port, struct tp_dpdk_port_coun
         .errors = stats.ierrors,
         .no_buffers = stats.rx_nombuf,
         .sent = stats.opackets,
+        .unsent = stats.oerrors,
     };
     out->up = rte_eth_link_get_nowait(port->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     return 0;

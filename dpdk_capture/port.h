@@ -69,6 +69,7 @@ struct tp_dpdk_port_counts {
     uint64_t errors;
     uint64_t no_buffers;
     uint64_t sent;
+    uint64_t unsent; /* taken to be sent, and lost */
     bool up;
 };
 

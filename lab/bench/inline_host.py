@@ -12,7 +12,7 @@ from tickpath.lab.shuttle.namespace import run_inside
 
 TAP = "tickpath0"
 # Its own 512 frames were too few: what came while the loop did not run was lost, and no counter told.
-_FRAMES = "blocksz=131072,framesz=2048,framecnt=8192"
+FRAMES = "blocksz=131072,framesz=2048,framecnt=8192"
 
 
 @contextmanager
@@ -27,9 +27,9 @@ def given_up(config: WireConfig | None = None) -> Iterator[TruthWire]:
         yield wire
 
 
-def port(wire: TruthWire) -> str:
+def port(wire: TruthWire, frames: str = FRAMES) -> str:
     """The client's device, as `tickpath capture dpdk --device` takes it."""
-    return f"net_af_packet0,iface={wire.client.device},{_FRAMES}"
+    return f"net_af_packet0,iface={wire.client.device},{frames}"
 
 
 def addressed(wire: TruthWire) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tickpath.event import Counter
-from tickpath.lab.bench.inline_host import TAP, port
+from tickpath.lab.bench.inline_host import FRAMES, TAP, port
 from tickpath.lab.shuttle import Side, TruthWire
 from tickpath.lab.shuttle.namespace import run_inside
 from tickpath.ring import RingReader
@@ -27,11 +27,14 @@ def tickpath(*arguments: str) -> list[str]:
 class Capture:
     """One life of `tickpath capture dpdk --mode inline`."""
 
-    def __init__(self, wire: TruthWire, folder: Path, *flags: str, idle_sleep_us: int = 20) -> None:
+    def __init__(
+        self, wire: TruthWire, folder: Path, *flags: str, idle_sleep_us: int = 20, frames: str = FRAMES
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.log = folder / f"capture-{len(list(folder.glob('capture-*')))}.log"
         self.rings = folder / "rings"
-        argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", port(wire), "--memory", "none", *flags)
+        device = port(wire, frames)
+        argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", device, "--memory", "none", *flags)
         # Not 0: who else runs on this machine shall have some of it.
         argv += ["--idle-sleep-us", str(idle_sleep_us)]
         with self.log.open("wb") as log:

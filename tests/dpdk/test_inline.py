@@ -202,6 +202,18 @@ def test_frames_not_taken_are_counted_and_a_tap_that_vanishes_ends_the_capture_i
         assert "Traceback" not in capture.said
 
 
+def test_what_the_port_takes_and_cannot_send_is_counted(tmp_path: Path) -> None:
+    small = "blocksz=131072,framesz=1024,framecnt=8192"
+    with given_up() as wire, Capture(wire, tmp_path, frames=small) as capture:
+        addressed(wire)
+        with wire.inside(wire.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(7):
+                sender.sendto(bytes(1400), (str(wire.server.ipv4), PORT))
+        capture.counted(Counter.DPDK_FROM_KERNEL_DROPPED, 7)
+        assert capture.stop() == 0
+        assert capture.counters()[Counter.DPDK_FROM_KERNEL_DROPPED] == 7, capture.said
+
+
 def test_two_cannot_forward_to_one_tap_and_a_stranger_s_interface_is_left_alone(host: Host, tmp_path: Path) -> None:
     second = Capture(host.wire, tmp_path / "second")
     assert second.process.wait(60) == 1
