@@ -31,7 +31,8 @@ _CABLE = (
     *("-device", "e1000e,netdev=near,mac=02:00:00:00:00:02"),
     *("-device", "virtio-net-pci,netdev=far,mac=02:00:00:00:00:01,csum=off,gso=off,host_mtu=9000"),
 )
-_CABLE_APPEND = "intel_iommu=on tickpath.cable"
+# Two captures' memory in huge pages: one that was killed may not have given its own back yet.
+_CABLE_APPEND = "intel_iommu=on hugepages=72 tickpath.cable"
 _CONSOLE_LINES = 40
 
 

@@ -141,7 +141,7 @@ def _play(
         print(f"--- {guest.name}\n{table.read_text()}", end="", flush=True)
     if any(cell.wrong for cell in cells):
         said = (folder / "output").read_text(errors="replace").splitlines()
-        print("\n".join([f"--- {guest.name} said", *said[-200:]]), flush=True)
+        print("\n".join([f"--- {guest.name} said", *said[-400:]]), flush=True)
     return cells
 
 
