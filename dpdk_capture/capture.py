@@ -192,6 +192,8 @@ def run(config: DpdkConfig, directory: Path, *, dry: bool = False) -> int:
     if dry:
         return 0
     eal.library()
+    if config.mode == "inline" and (said := inline.across_pages(config, device)):
+        structlog.get_logger().warning("across_pages", device=device.name, effect=said)
     stop_fd, _ = stop_pipe()
     capture = _Capture(config, device, selectors, directory)
     try:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tickpath.dpdk_capture._dpdk import Port
 
 _NAME_BYTES = 15
+# Up to here a buffer and its header fit into a page of 4 KiB, and DPDK lays none across two.
+_ONE_PAGE_MTU = 3600
 
 
 class InlineError(TickpathError):
@@ -38,6 +40,16 @@ def check(config: DpdkConfig, device: Device, root: Path = Path("/")) -> None:
             f"{device.name} is {', '.join(sorted(taken))}, over which this host's default route goes: inline, the host "
             f"is reached only while the capture runs, and through {name}; if that is meant, say so: --default-route"
         )
+
+
+def across_pages(config: DpdkConfig, device: Device, root: Path = Path("/")) -> str:
+    """What is to be said of frames that lie across pages of memory; empty: none do. EalError as uses_huge_pages."""
+    if not device.pci or config.mtu <= _ONE_PAGE_MTU or eal.uses_huge_pages(config, root):
+        return ""
+    return (
+        "large frames lie across pages: a NIC behind an IOMMU sends them, an emulated one (QEMU's e1000e) loses them "
+        "and counts nothing; in a virtual machine use --memory huge"
+    )
 
 
 def attach(config: DpdkConfig, port: Port) -> list[int]:
@@ -90,6 +102,8 @@ def plan(
     huge = eal.uses_huge_pages(config, root)
     yield f"port {device.name}: {'a PCI device' if device.pci else 'a virtual device'}, {config.queues} queue(s)"
     yield f"memory: {config.memory_mb} MiB {'of huge pages' if huge else 'without huge pages'}, given back at the end"
+    if config.mode == "inline" and (said := across_pages(config, device, root)):
+        yield f"memory: {said}"
     yield f"EAL: {' '.join(eal.arguments(config, device, core, huge=huge)[1:])}"
     if shared(device, root):
         names = ", ".join(interfaces(device, root))

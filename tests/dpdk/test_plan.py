@@ -47,6 +47,19 @@ def test_a_tap_that_is_there_is_said_to_be_kept(tmp_path: Path) -> None:
     assert not any("yours to run" in line for line in said)
 
 
+def test_large_frames_without_huge_pages_are_warned_of(tmp_path: Path) -> None:
+    root = _host(tmp_path, "vfio-pci")
+    lines = "large frames lie across pages"
+    assert lines in inline.across_pages(DpdkConfig(mode="inline", mtu=9000), parse(_NIC), root)
+    assert any(lines in line for line in inline.plan(DpdkConfig(mode="inline", mtu=9000), parse(_NIC), 1, [], root))
+    assert not inline.across_pages(DpdkConfig(mode="inline", mtu=1500), parse(_NIC), root)
+    assert not inline.across_pages(DpdkConfig(mode="inline", mtu=9000), parse("net_af_packet0,iface=a"), root)
+    pages = root / "sys/kernel/mm/hugepages/hugepages-2048kB"
+    pages.mkdir(parents=True)
+    (pages / "free_hugepages").write_text("32\n")
+    assert not inline.across_pages(DpdkConfig(mode="inline", mtu=9000), parse(_NIC), root)
+
+
 def test_mirror_makes_no_tap(tmp_path: Path) -> None:
     assert not any("TAP" in line for line in _plan(_host(tmp_path, "vfio-pci"), mode="mirror"))
 
