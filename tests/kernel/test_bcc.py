@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from kernel.tracing import RUNG, Tracing, traced
+from kernel.tracing import PATIENCE_S, RUNG, Tracing, traced
 from netns import Namespace, Shuttle
 from tickpath.event import ConnectResult, Counter, Kind, RowFlag, RowState
 from tickpath.selector import Selector, packed
@@ -249,7 +249,7 @@ def test_where_the_kernel_has_no_types_connlat_tells_by_bcc() -> None:
                 assert _connect(near, "127.0.0.1", CLOSED_PORT) == "ECONNREFUSED"
                 port = near.getsockname()[1]
             child.send_signal(signal.SIGINT)
-            shown = [json.loads(line) for line in child.communicate(timeout=60)[0].splitlines()]
+            shown = [json.loads(line) for line in child.communicate(timeout=PATIENCE_S)[0].splitlines()]
             mine = [one for one in shown if one["local_port"] == port]
             assert [(one["result"], one["error"], one["pid"]) for one in mine] == [
                 ("refused", "ECONNREFUSED", os.getpid())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.tracing import Server, assert_covers_once, traced
+from kernel.tracing import PATIENCE_S, Server, assert_covers_once, traced
 from tickpath.event import Counter, Kind
 from tickpath.probes.kernel.programs import TYPED
 from wire.capturing import Reader, wait_until
@@ -75,7 +75,7 @@ def test_nothing_stays_attached_however_it_ends(tmp_path: Path, probe_of: list[P
     assert len(programs) == (3 if "asked=none" in probe.log.read_text() else 5)
     assert all(map(_loaded, programs))
     probe.process.send_signal(number)
-    assert probe.process.wait(20) == (-9 if number == signal.SIGKILL else 0)
+    assert probe.process.wait(PATIENCE_S) == (-9 if number == signal.SIGKILL else 0)
     wait_until(lambda: not any(map(_loaded, programs)), what="the programs' end")
     if number != signal.SIGKILL:
         assert "event=stopped" in probe.log.read_text()
@@ -114,7 +114,7 @@ def test_the_cost_of_its_programs_is_counted_where_asked(tmp_path: Path, probe_o
             peers.read(100)
         wait_until(lambda: len(reader.of(Kind.COPIED)) == 20)
         probe.process.send_signal(signal.SIGTERM)
-        assert probe.process.wait(20) == 0
+        assert probe.process.wait(PATIENCE_S) == 0
         for kind, told, runs, cost in (
             (Kind.READABLE, Counter.TOLD_READABLE, Counter.RUNS_READABLE, Counter.COST_READABLE_NS),
             (Kind.COPIED, Counter.TOLD_COPIED, Counter.RUNS_COPIED, Counter.COST_COPIED_NS),
@@ -141,7 +141,7 @@ def test_what_happened_before_a_stop_is_recorded(tmp_path: Path, probe_of: list[
         peers.send(100)
         peers.read(100)
         probe.process.terminate()
-        assert probe.process.wait(20) == 0
+        assert probe.process.wait(PATIENCE_S) == 0
         assert_covers_once(reader.of(Kind.COPIED), 100)
         assert len(reader.of(Kind.BYE)) == 1
         reader.ring.close()
@@ -155,12 +155,14 @@ def test_a_ring_cut_short_ends_the_probe_with_one_line(tmp_path: Path, probe_of:
         probe.ready()
         os.truncate(probe.ring, 4096)
         server.connect()
-        assert probe.process.wait(20) == 1
+        assert probe.process.wait(PATIENCE_S) == 1
     assert "cut short" in probe.log.read_text().splitlines()[-1]
 
 
 def _refused(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*before, *COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [*before, *COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
 
 @traced

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import structlog
 
-from kernel.tracing import RUNG, Peers, Server, Tracing, assert_covers_once, cookie_of, spans, traced
+from kernel.tracing import PATIENCE_S, RUNG, Peers, Server, Tracing, assert_covers_once, cookie_of, spans, traced
 from tickpath.errors import TickpathError
 from tickpath.event import Counter, Kind
 from tickpath.probes.kernel import probe
@@ -83,7 +83,7 @@ def test_a_refused_rung_ends_the_command_with_one_line(tmp_path: Path) -> None:
                 "--directory",
                 str(tmp_path),
             ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
             assert done.returncode == error.exit_code
             assert len(done.stderr.splitlines()) == 1
             assert rung in done.stderr

@@ -29,6 +29,8 @@ from wire.capturing import Reader
 
 # The one that the probe's own configuration would take from the environment.
 RUNG = config.load(KernelConfig, "kernel").rung
+# For what a process does in a moment, and takes minutes in an emulated machine that others keep from its processors.
+PATIENCE_S = 200.0
 
 
 def _refused() -> str | None:
@@ -194,7 +196,7 @@ class Server:
         far, _ = self.listening.accept()
         cookie_of(far)
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        near.settimeout(20)
+        near.settimeout(PATIENCE_S)
         self._peers.append(Peers(near, far))
         return self._peers[-1]
 

@@ -49,7 +49,7 @@ class Reader:
         return self.ring.counters()[counter]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 15, what: str = "it") -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 60, what: str = "it") -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"{what} did not come"
