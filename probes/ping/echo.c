@@ -108,7 +108,8 @@ static bool send_to(int fd, struct tp_ping_answer *a, void *bytes, size_t size, 
 /* The oldest of those that wait: says of it what is known by now. */
 static void tell_first(struct tp_ping_echo *e) {
     struct tp_ping_answer *a = &e->later[e->first++ % TP_PING_TOLD_LATER];
-    int64_t now_real_ns = realtime_ns(), now_ns = tp_monotonic_ns(), bound_now_ns = bound_ns();
+    int64_t from_ns = tp_monotonic_ns(), now_real_ns = realtime_ns(), to_ns = tp_monotonic_ns();
+    int64_t bound_now_ns = bound_ns();
     struct tp_ping_far far = {.received_ns = a->received.sw_ns,
                               .monotonic_ns = a->before_ns,
                               .nic_turn_ns = -1,
@@ -127,9 +128,11 @@ static void tell_first(struct tp_ping_echo *e) {
         far.source = TP_PING_SOURCE_APP;
     }
     far.turn_ns = sent_ns - far.received_ns;
-    /* A clock that was set in between by more than it is steered says nothing of the turn. */
-    int64_t passed_ns = now_ns - a->read_ns, stepped_ns = now_real_ns - a->read_real_ns - passed_ns;
-    if (stepped_ns > tp_ping_slack(passed_ns) || -stepped_ns > tp_ping_slack(passed_ns))
+    /* A clock that was set in between by more than it is steered says nothing of the turn. What passed is known as well
+     * as nobody came between the readings of the two clocks. */
+    int64_t least_ns = from_ns - a->read_to_ns, most_ns = to_ns - a->read_from_ns;
+    int64_t shown_ns = now_real_ns - a->read_real_ns, slack_ns = tp_ping_slack(most_ns);
+    if (shown_ns < least_ns - slack_ns || shown_ns > most_ns + slack_ns)
         far.turn_ns = -1;
     if (a->received.hw_ns && a->sent.hw_ns)
         far.nic_turn_ns = a->sent.hw_ns - a->received.hw_ns;
@@ -235,8 +238,9 @@ static int answer_one(struct tp_ping_echo *e, uint8_t *buffer) {
     ssize_t bytes = recvmsg(e->fd, &message, MSG_DONTWAIT);
     if (bytes < 0)
         return errno == EAGAIN ? 0 : errno == EINTR || errno == ECONNREFUSED ? 1 : -errno;
+    a->read_from_ns = tp_monotonic_ns();
     a->read_real_ns = realtime_ns();
-    a->read_ns = tp_monotonic_ns();
+    a->read_to_ns = tp_monotonic_ns();
     if (!is_request(buffer, (size_t)bytes) || tp_control_parse(control_bytes, message.msg_controllen, &control) != 0) {
         e->ignored++;
         return 1;

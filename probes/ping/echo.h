@@ -25,9 +25,10 @@ struct tp_ping_answer {
     uint64_t ordinal;
     struct tp_stamps received;
     struct tp_stamps sent;
-    int64_t read_real_ns; /* after the request was read, by two clocks */
-    int64_t read_ns;
-    int64_t before_real_ns; /* before the call that sent the answer, likewise */
+    int64_t read_real_ns; /* after the request was read */
+    int64_t read_from_ns; /* monotonic, before and after that reading of the clock */
+    int64_t read_to_ns;
+    int64_t before_real_ns; /* before the call that sent the answer, by two clocks */
     int64_t before_ns;
     int64_t bound_ns; /* of realtime on UTC, then; INT64_MAX: not known */
     uint32_t key;     /* by which the kernel names its stamps */
