@@ -258,15 +258,15 @@ static inline int tp_packet_parse_ethernet(const uint8_t *bytes, uint32_t captur
 static inline uint64_t tp_packet_sum(uint64_t sum, const uint8_t *bytes, uint32_t length) {
     typedef uint64_t pair __attribute__((vector_size(16)));
     static const uint8_t ones[32] = {[16 ... 31] = 0xff};
-    const uint8_t *end = bytes + length;
+    const uint8_t *last = bytes + length - 16;
     pair word, rest, total; /* of 32 bits in 64: no carry is lost */
     /* The rest that makes no 16 bytes is read with what is before it. At an odd place, each byte has the weight that
      * its neighbour should have, 2^8 as much, and 2^16 times anything is that again. */
     memcpy(&rest, ones + length % 16, 16);
-    memcpy(&word, end - 16, 16);
+    memcpy(&word, last, 16);
     word &= rest;
     total = ((word & UINT32_MAX) + (word >> 32)) << (length % 2 * 8);
-    for (; end - bytes >= 16; bytes += 16) {
+    for (; bytes <= last; bytes += 16) {
         memcpy(&word, bytes, 16);
         total += (word & UINT32_MAX) + (word >> 32);
     }

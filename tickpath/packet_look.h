@@ -26,11 +26,10 @@ struct tp_packet_look {
     tp_look_vector mask[TP_LOOK_PIECES]; /* of the bits that are compared */
     uint64_t pseudo_sum;                 /* of the pseudo header, but for the length */
     uint32_t tcp_offset;
-    uint32_t payload_offset;
-    uint32_t length_offset; /* of the IP header's field of its length */
-    uint32_t length_more;   /* what that length counts beside the payload */
-    uint32_t needed;        /* bytes that have to be there */
-    bool apart;             /* whether the last piece is compared */
+    uint32_t payload_offset; /* all up to there has to be there */
+    uint32_t length_offset;  /* of the IP header's field of its length */
+    uint32_t length_more;    /* what that length counts beside the payload */
+    bool apart;              /* whether the last piece is compared */
 };
 
 /* What differs from frame to frame. As in struct tp_packet. */
@@ -43,7 +42,7 @@ struct tp_packet_gist {
 
 /* A look that no frame has. */
 static inline void tp_packet_look_none(struct tp_packet_look *look) {
-    *look = (struct tp_packet_look){.needed = UINT32_MAX};
+    *look = (struct tp_packet_look){.payload_offset = UINT32_MAX};
 }
 
 /* Learns the look of an Ethernet frame. `bytes` is what *packet was parsed from, and was captured to the end of the
@@ -86,9 +85,17 @@ static inline bool tp_packet_look_learn(struct tp_packet_look *look, const uint8
     look->payload_offset = packet->payload_offset;
     look->length_offset = ip + (four ? 2 : 4);
     look->length_more = packet->payload_offset - ip - (four ? 0 : 40);
-    look->needed = packet->payload_offset;
     look->apart = tcp - 12 > TP_LOOK_FROM + 16;
     return true;
+}
+
+static inline bool tp_look_is_zero(tp_look_vector vector) {
+#ifdef __SSE4_1__
+    typedef long long quads __attribute__((vector_size(16)));
+    return __builtin_ia32_ptestz128((quads)vector, (quads)vector);
+#else
+    return (vector[0] | vector[1]) == 0;
+#endif
 }
 
 static inline tp_look_vector tp_look_differs(const struct tp_packet_look *look, int piece, const uint8_t *bytes) {
@@ -101,7 +108,7 @@ static inline tp_look_vector tp_look_differs(const struct tp_packet_look *look, 
  * @return false, and *gist means nothing: it has not this look, or needs the parser's judgement. */
 static inline bool tp_packet_look_read(const struct tp_packet_look *look, const uint8_t *bytes, uint32_t length,
                                        struct tp_packet_gist *gist) {
-    if (length < look->needed)
+    if (length < look->payload_offset)
         return false;
     const uint8_t *tcp = bytes + look->tcp_offset;
     tp_look_vector differs = tp_look_differs(look, 0, bytes + TP_LOOK_FROM) | tp_look_differs(look, 1, tcp - 12) |
@@ -109,7 +116,7 @@ static inline bool tp_packet_look_read(const struct tp_packet_look *look, const 
     if (look->apart)
         differs |= tp_look_differs(look, 3, bytes + TP_LOOK_FROM + 16);
     gist->payload_length = tp_packet_be16(bytes + look->length_offset) - look->length_more;
-    if (differs[0] | differs[1] || gist->payload_length > length - look->payload_offset)
+    if (!tp_look_is_zero(differs) || gist->payload_length > length - look->payload_offset)
         return false;
     gist->seq = tp_packet_be32(tcp + 4);
     gist->ack = tp_packet_be32(tcp + 8);
