@@ -11,16 +11,16 @@ import structlog
 
 from tickpath import config, log
 from tickpath.command import Command
-from tickpath.dpdk_capture import eal
+from tickpath.dpdk_capture import eal, rights
 from tickpath.dpdk_capture.config import DpdkConfig
-from tickpath.dpdk_capture.device import DeviceError, chosen
+from tickpath.dpdk_capture.device import DeviceError, chosen, named
 from tickpath.errors import ConfigError, NotHereError
 
 
 def _why_not(dpdk: DpdkConfig) -> str:
     """Why DPDK cannot capture here; empty when it can."""
     try:
-        chosen(dpdk.device)
+        chosen(dpdk.device, proc=dpdk.proc)
         eal.library()
     except (DeviceError, NotHereError) as error:
         return str(error)
@@ -37,6 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         reason = _why_not(dpdk)
     except ConfigError as error:
         reason = str(error)
+    rights.forgo()
     if reason:
         told.info("wire_source", source="af_packet", not_dpdk=reason)
         # The same process goes on as the probe: what supervises it keeps its pid.
@@ -45,7 +46,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.config:
             argv += ["--config", str(args.config)]
         os.execv(sys.executable, argv)
-    told.info("wire_source", source="dpdk", device=chosen(dpdk.device).name, why="it is bound for DPDK and free")
+    device = named(dpdk.device)
+    why = "it is bound for DPDK and free" if device.pci else "a virtual device is named"
+    told.info("wire_source", source="dpdk", device=device.name, why=why)
     from tickpath.dpdk_capture.capture import run  # noqa: PLC0415
 
     return run(dpdk, common.directory)

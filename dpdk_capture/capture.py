@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
-from tickpath.dpdk_capture import eal, inline
+from tickpath.dpdk_capture import eal, inline, rights
 from tickpath.dpdk_capture.config import DpdkConfig
 from tickpath.dpdk_capture.device import Device, check, named
 from tickpath.errors import ConfigError, TickpathError
@@ -78,7 +78,7 @@ class _Capture:
 
     def __init__(self, config: DpdkConfig, device: Device, selectors: list[Selector], directory: Path) -> None:
         self._cores = eal.cores(config)
-        eal.start(config, device, self._cores[0])
+        self._huge = eal.start(config, device, self._cores[0])
         self._log = structlog.get_logger().bind(device=device.name)
         self._port = _open_port(config, device)
         self._tap = config.tap
@@ -123,6 +123,7 @@ class _Capture:
             driver=port.driver,
             rings=[str(ring.path) for ring in self._rings],
             cores=self._cores,
+            memory=eal.memory(config, huge=self._huge),
             stamps="port" if port.stamped else "poll",
             offloads=port.offloads,
             refused=port.refused_offloads,
@@ -188,7 +189,8 @@ def run(config: DpdkConfig, directory: Path, *, dry: bool = False) -> int:
         inline.check(config, device)
     if dry:
         print("\n".join(inline.plan(config, device, eal.cores(config)[0], selectors)))
-    check(device)
+    check(device, proc=config.proc)
+    rights.forgo()
     if dry:
         return 0
     eal.library()

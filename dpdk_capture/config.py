@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -77,6 +78,12 @@ class DpdkConfig(msgspec.Struct, frozen=True, kw_only=True):
     descriptors: Annotated[int, Meta(ge=32, le=32768, description="of each receive queue")] = 1024
     mtu: Annotated[int, Meta(ge=68, le=16000, description="of the port")] = 1500
     promiscuous: Annotated[bool, Meta(description="take frames for whatever address")] = True
+    proc: Annotated[
+        Path,
+        Meta(
+            description="where the host's processes are listed, of which one may own the NIC: not there in a container"
+        ),
+    ] = Path("/proc")
     eal: Annotated[list[str], Meta(description="arguments added to those that DPDK's EAL is given")] = []
     capacity: Annotated[int, Meta(ge=16, le=1 << 26, description="records in a ring, a power of two")] = 1 << 16
     rows: Annotated[int, Meta(ge=1, le=65535, description="connections known at a time, per ring")] = 256

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -63,16 +64,19 @@ def named(text: str, root: Path = Path("/")) -> Device:
     return parse(text)
 
 
-def check(device: Device, root: Path = Path("/")) -> None:
-    """DeviceError with the remedy where the kernel can tell that DPDK will not get the device."""
+def check(device: Device, root: Path = Path("/"), proc: Path | None = None) -> None:
+    """DeviceError with the remedy where the kernel can tell that DPDK will not get the device.
+
+    `proc`: where the host's processes are listed, in a container that has a list of its own in /proc.
+    """
     if device.pci:
-        _check(device.name, root)
+        _check(device.name, root, proc or root / "proc")
 
 
-def chosen(text: str, root: Path = Path("/")) -> Device:
+def chosen(text: str, root: Path = Path("/"), proc: Path | None = None) -> Device:
     """named() and check() in one."""
     device = named(text, root)
-    check(device, root)
+    check(device, root, proc)
     return device
 
 
@@ -98,22 +102,23 @@ def shared(device: Device, root: Path = Path("/")) -> bool:
     return device.pci and _driver(root / "sys/bus/pci/devices" / device.name) in _BIFURCATED
 
 
-def owners(address: str, root: Path = Path("/")) -> list[int]:
+def owners(address: str, root: Path = Path("/"), proc: Path | None = None) -> list[int]:
     """Processes, other than this one, that hold the device's file of VFIO or UIO; those of others only as root."""
     device = root / "sys/bus/pci/devices" / address
     files = {f"/dev/{entry.name}" for entry in (device / "uio").glob("uio*")}
     group = _link(device / "iommu_group")
     if group:
         files |= {f"/dev/vfio/{group}", f"/dev/vfio/noiommu-{group}"}
+    proc = proc or root / "proc"
+    ours = _target(proc / "self")
     holding = []
-    for process in (root / "proc").glob("[0-9]*"):
-        pid = int(process.name)
-        if pid != os.getpid() and any(_target(entry) in files for entry in _entries(process / "fd")):
-            holding.append(pid)
+    for process in proc.glob("[0-9]*"):
+        if process.name != ours and any(_target(entry) in files for entry in _entries(process / "fd")):
+            holding.append(int(process.name))
     return sorted(holding)
 
 
-def _check(address: str, root: Path) -> None:
+def _check(address: str, root: Path, proc: Path) -> None:
     device = root / "sys/bus/pci/devices" / address
     if not os.access(device, os.F_OK):
         raise DeviceError(f"there is no PCI device {address}; `dpdk-devbind.py --status-dev net` lists the NICs")
@@ -141,9 +146,35 @@ def _check(address: str, root: Path) -> None:
         raise DeviceError(
             f"{address} is bound to vfio-pci, whose other half is missing; run: modprobe vfio_iommu_type1"
         )
-    if holders := owners(address, root):
-        names = ", ".join(f"{pid} ({_read(root / 'proc' / str(pid) / 'comm') or '?'})" for pid in holders)
+    if holders := owners(address, root, proc):
+        names = ", ".join(f"{pid} ({_read(proc / str(pid) / 'comm') or '?'})" for pid in holders)
         raise DeviceError(f"{address} is in use by process {names}: a port has one owner; stop it first")
+    if group := _link(device / "iommu_group"):
+        _check_group(address, root / "dev/vfio", group)
+
+
+def _check_group(address: str, folder: Path, group: str) -> None:
+    """VFIO itself tells of owners that a container's /proc does not show, and of files that it was not given."""
+    unsafe = folder / f"noiommu-{group}"
+    file = unsafe if unsafe.exists() else folder / group
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceError(
+                f"{address} is in use by a process that cannot be seen from here: a port has one owner; on the host, "
+                f"`fuser -v {file}` names it"
+            ) from None
+        if error.errno in (errno.ENOENT, errno.EPERM):
+            helps = (
+                "without an IOMMU it takes CAP_SYS_RAWIO and CAP_SYS_ADMIN: run the capture on the host"
+                if file == unsafe
+                else "a container must be given it, as compose.dpdk.yaml does"
+            )
+            raise DeviceError(
+                f"{address} is bound to vfio-pci and {file} is not to be had ({error.strerror}): {helps}"
+            ) from None
+        # What else is wrong, EAL says.
 
 
 def _without_iommu(root: Path) -> bool:

@@ -93,8 +93,13 @@ def explained(log: str, fallback: str) -> str:
     return f"{line}; {remedy}" if remedy else line
 
 
-def start(config: DpdkConfig, device: Device, core: int) -> None:
-    """Start EAL in this process. EalError; NotHereError: built without DPDK; PermissionMissingError."""
+def memory(config: DpdkConfig, *, huge: bool) -> str:
+    """What the port's buffers lie in, for people."""
+    return f"{config.memory_mb} MiB {'of huge pages' if huge else 'without huge pages'}"
+
+
+def start(config: DpdkConfig, device: Device, core: int) -> bool:
+    """Start EAL in this process; whether with huge pages. EalError; NotHereError: no DPDK; PermissionMissingError."""
     native = library()
     huge = uses_huge_pages(config)
     try:
@@ -107,6 +112,7 @@ def start(config: DpdkConfig, device: Device, core: int) -> None:
     finally:
         # EAL leaves its folder there for other processes, of which we have none; what it has mapped stays.
         shutil.rmtree(f"/var/run/dpdk/tickpath-{os.getpid()}", ignore_errors=True)
+    return huge
 
 
 def library() -> ModuleType:
@@ -115,6 +121,7 @@ def library() -> ModuleType:
         from tickpath.dpdk_capture import _dpdk  # noqa: PLC0415 - it is not there everywhere
     except ImportError as error:
         raise NotHereError(
-            f"built without DPDK ({error}); on Debian: apt-get install libdpdk-dev, then build again"
+            f"built without DPDK ({error}); on Debian: apt-get install libdpdk-dev, then build again; with docker "
+            "compose: -f compose.yaml -f compose.dpdk.yaml"
         ) from None
     return _dpdk

@@ -101,7 +101,7 @@ def plan(
     """What starting would do, a line each; nothing is touched."""
     huge = eal.uses_huge_pages(config, root)
     yield f"port {device.name}: {'a PCI device' if device.pci else 'a virtual device'}, {config.queues} queue(s)"
-    yield f"memory: {config.memory_mb} MiB {'of huge pages' if huge else 'without huge pages'}, given back at the end"
+    yield f"memory: {eal.memory(config, huge=huge)}, given back at the end"
     if config.mode == "inline" and (said := across_pages(config, device, root)):
         yield f"memory: {said}"
     yield f"EAL: {' '.join(eal.arguments(config, device, core, huge=huge)[1:])}"

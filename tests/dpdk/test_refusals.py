@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -37,7 +38,10 @@ class _Host:
         (root / "sys/module/vfio_iommu_type1/parameters").mkdir(parents=True)
         groups = root / "sys/kernel/iommu_groups"
         groups.mkdir(parents=True)
+        self.group = root / "dev/vfio/7"
         if iommu:
+            self.group.parent.mkdir(parents=True)
+            self.group.touch()
             (groups / "7").mkdir()
             (device / "iommu_group").symlink_to("../../../../kernel/iommu_groups/7")
         (root / "proc").mkdir()
@@ -80,6 +84,37 @@ def test_a_nic_that_another_process_owns_is_refused_with_its_pid(tmp_path: Path)
     assert owners(ADDRESS, host.root) == [4711]
     with pytest.raises(DeviceError, match=r"in use by process 4711 \(testpmd\)"):
         chosen(ADDRESS, host.root)
+
+
+def test_processes_are_looked_for_where_a_container_has_the_hosts(tmp_path: Path) -> None:
+    host = _Host(tmp_path, "vfio-pci")
+    host.process(4711, "testpmd", "/dev/vfio/7")
+    (tmp_path / "proc").rename(tmp_path / "of-the-host")
+    (tmp_path / "proc").mkdir()
+    assert chosen(ADDRESS, host.root).name == ADDRESS
+    with pytest.raises(DeviceError, match=r"in use by process 4711 \(testpmd\)"):
+        chosen(ADDRESS, host.root, proc=tmp_path / "of-the-host")
+
+
+def test_an_owner_that_cannot_be_seen_is_told_of_by_vfio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = _Host(tmp_path, "vfio-pci")
+
+    def busy(path: Path, flags: int) -> int:
+        assert path == host.group
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(os, "open", busy)
+    with pytest.raises(DeviceError, match=r"process that cannot be seen from here.*`fuser -v \S+/dev/vfio/7` names it"):
+        chosen(ADDRESS, host.root)
+
+
+def test_a_container_without_the_file_of_the_group_is_told_which(tmp_path: Path) -> None:
+    host = _Host(tmp_path, "vfio-pci")
+    host.group.unlink()
+    with pytest.raises(DeviceError, match=r"dev/vfio/7 is not to be had.*as compose\.dpdk\.yaml does"):
+        chosen(ADDRESS, host.root)
+    (host.group.parent / "noiommu-7").touch()
+    assert chosen(ADDRESS, host.root).name == ADDRESS
 
 
 def test_half_of_vfio_is_told_of(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from stack.images import ROOT
 from stack.prometheus import Api
 
 FILES = ["-f", ROOT / "compose.yaml", "-f", Path(__file__).with_name("override.yaml")]
+DPDK_FILES = [*FILES, "-f", ROOT / "compose.dpdk.yaml", "-f", Path(__file__).with_name("override.dpdk.yaml")]
 PORTS = {"exporter": 18064, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 REGION = "test-1"
 BUILD = ROOT / "build"
 """Where the tests write what they measured."""
 
 
-def compose(host: Engine, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+def compose(
+    host: Engine, *arguments: str, check: bool = True, files: Sequence[str | Path] = FILES, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command of docker compose to its end, with these variables set."""
-    return host.docker("compose", *FILES, *arguments, check=check, cwd=ROOT, env=env)
+    return host.docker("compose", *files, *arguments, check=check, cwd=ROOT, env=env)
 
 
 def state(host: Engine) -> dict[str, dict[str, Any]]:

@@ -48,22 +48,6 @@ class TestWithoutNetwork:
         assert [sample.labels["region"] for sample in found] == ["local"]
 
 
-@pytest.fixture(scope="class")
-def nic(host: Engine) -> Iterator[str]:
-    """An interface with the default route, as a host's NIC is; one of a pair, so that it can be taken away."""
-    for words in (
-        "link add nic0 type veth peer name nic1",
-        "link set nic1 up",
-        "addr add 192.0.2.2/24 dev nic0",
-        "link set nic0 up",
-        "route add default via 192.0.2.1",
-    ):
-        subprocess.run(host.inside(["ip", *words.split()]), check=True)
-    yield "nic0"
-    down(host)
-    subprocess.run(host.inside(["ip", "link", "delete", "nic0"]), check=False, capture_output=True)
-
-
 class TestWithNic:
     """A host whose NIC the kernel owns, until another process takes it."""
 
