@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import structlog
 
@@ -38,20 +41,31 @@ def _run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         reason = str(error)
     rights.forgo()
-    if reason:
-        told.info("wire_source", source="af_packet", not_dpdk=reason)
-        # The same process goes on as the probe: what supervises it keeps its pid.
-        argv = [sys.executable, "-P", "-m", "tickpath", "probe", "wire", "--directory", str(common.directory)]
-        argv += ["--log-format", common.log_format, "--log-level", common.log_level]
-        if args.config:
-            argv += ["--config", str(args.config)]
-        os.execv(sys.executable, argv)
-    device = named(dpdk.device)
-    why = "it is bound for DPDK and free" if device.pci else "a virtual device is named"
-    told.info("wire_source", source="dpdk", device=device.name, why=why)
-    from tickpath.dpdk_capture.capture import run  # noqa: PLC0415
+    if not reason:
+        device = named(dpdk.device)
+        why = "it is bound for DPDK and free" if device.pci else "a virtual device is named"
+        told.info("wire_source", source="dpdk", device=device.name, why=why)
+        from tickpath.dpdk_capture.capture import run  # noqa: PLC0415
 
-    return run(dpdk, common.directory)
+        try:
+            return run(dpdk, common.directory)
+        except eal.EalError as error:  # it could not even begin: no driver for the NIC, say
+            reason = str(error)
+    told.info("wire_source", source="af_packet", not_dpdk=reason)
+    argv = [sys.executable, "-P", "-m", "tickpath", "probe", "wire", "--directory", str(common.directory)]
+    argv += ["--log-format", common.log_format, "--log-level", common.log_level]
+    if args.config:
+        argv += ["--config", str(args.config)]
+    return _become(argv)
+
+
+def _become(argv: list[str]) -> NoReturn:
+    """Go on as another command: what supervises this process keeps its pid. What EAL had open is closed."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > 2:
+            with contextlib.suppress(OSError):  # that of the listing itself
+                os.set_inheritable(int(entry.name), False)
+    os.execv(argv[0], argv)
 
 
 command = Command(

@@ -236,12 +236,27 @@ def test_a_second_instance_is_refused_and_a_full_ring_costs_readers_alone(tmp_pa
     assert capture.process.returncode == 0
 
 
+def _auto(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-P", "-m", "tickpath", "capture", "auto", "--directory", str(directory), "--log-format"]
+    environment = {**os.environ, "TICKPATH_WIRE_INTERFACE": "tpnothere", **environment}
+    return subprocess.run([*argv, "logfmt"], capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
 def test_auto_goes_on_as_the_probe_of_af_packet_and_says_why(tmp_path: Path) -> None:
-    argv = [sys.executable, "-P", "-m", "tickpath", "capture", "auto", "--directory", str(tmp_path), "--log-format"]
-    environment = {**os.environ, "TICKPATH_WIRE_INTERFACE": "tpnothere"}
-    done = subprocess.run([*argv, "logfmt"], capture_output=True, text=True, timeout=60, env=environment, check=False)
+    done = _auto(tmp_path)
     if "source=dpdk" in done.stderr:
         pytest.skip("a NIC is bound for DPDK here")
     assert "event=wire_source source=af_packet not_dpdk=" in done.stderr
+    assert "no interface 'tpnothere'" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+
+
+@needs_dpdk
+@root_only
+@pytest.mark.root
+def test_auto_goes_on_where_dpdk_does_not_start(tmp_path: Path) -> None:
+    done = _auto(tmp_path, TICKPATH_DPDK_DEVICE="net_nonsense0", TICKPATH_DPDK_MEMORY="none")
+    assert "event=wire_source source=dpdk device=net_nonsense0" in done.stderr
+    assert 'event=wire_source source=af_packet not_dpdk="' in done.stderr
     assert "no interface 'tpnothere'" in done.stderr.splitlines()[-1]
     assert done.returncode == 2
