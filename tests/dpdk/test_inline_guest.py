@@ -60,19 +60,33 @@ def _run(command: str) -> str:
     return subprocess.run(shlex.split(command), check=True, capture_output=True, text=True).stdout
 
 
+# What compose.dpdk.yaml gives the capture, and no more: capabilities, a read-only /sys, the usual limit `memlock`.
+_CAPABILITIES = "-all,+ipc_lock,+net_admin,+net_raw,+sys_ptrace"
+_CONTAINED = [
+    *("unshare", "--mount", "--propagation", "private", "sh", "-euc"),
+    *('mount --bind /sys /sys; mount -o remount,bind,ro /sys; exec "$@"', "sh", "prlimit", "--memlock=8388608"),
+    *("setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set={_CAPABILITIES}", "--pdeathsig", "KILL"),
+]
+
+
 class _Process:
     """A tickpath of ours, ended with the test."""
 
-    def __init__(self, folder: Path, name: str, *arguments: str) -> None:
+    def __init__(self, folder: Path, name: str, *arguments: str, contained: bool = False) -> None:
         self.log = folder / f"{name}-{time.monotonic_ns()}.log"
+        before = _CONTAINED if contained else ["setpriv", "--pdeathsig", "KILL"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *tickpath(*arguments, "--directory", str(folder / "rings"))],
+                [*before, *tickpath(*arguments, "--directory", str(folder / "rings"))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "TICKPATH_LOG_FORMAT": "logfmt"},
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def said(self) -> str:
@@ -115,7 +129,7 @@ class Host:
     def capture(self, folder: Path, *more: str) -> _Process:
         # One that never sleeps takes half of an emulated machine, and of the one below it.
         flags = ("--mode", "inline", "--device", self.nic, "--port", str(PORT), "--idle-sleep-us", "50")
-        return _Process(folder, "capture", "capture", "dpdk", *flags, *more)
+        return _Process(folder, "capture", "capture", "dpdk", *flags, *more, contained=True)
 
     def told(self, folder: Path, *captures: _Process) -> str:
         """Who lost what, as each on the way counts it: for a test that fails."""
@@ -202,6 +216,24 @@ def test_all_five_hops_of_a_feed_over_a_nic_that_dpdk_owns(host: Host, tmp_path:
         assert found["hops"][hop]["count"] == _MESSAGES, hop
     assert found["hops"]["bn_to_nic"]["source"] == found["hops"]["nic_to_kernel"]["source"] == "poll"
     assert sum(found["hops"][hop]["sum_ns"] for hop in HOPS) == found["spans"]["total"]["sum_ns"]
+
+
+def test_the_owner_of_a_port_is_named_in_a_container_too(host: Host, tmp_path: Path) -> None:
+    """Its list of processes is its own; VFIO tells that there is an owner, the host's list who it is."""
+    hosts = tmp_path / "proc"
+    hosts.mkdir()
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-euc"]
+    apart += [f'mount --bind /proc {hosts}; exec unshare --pid --fork --mount-proc "$@"', "sh", *_CONTAINED]
+    asked = [*apart, *tickpath("capture", "dpdk", "--device", host.nic, "--directory", str(tmp_path / "rings"))]
+    owner = host.capture(tmp_path)
+    owner.ready()
+    try:
+        seen = subprocess.run([*asked, "--proc", str(hosts)], capture_output=True, text=True, check=False)
+        unseen = subprocess.run(asked, capture_output=True, text=True, check=False)
+    finally:
+        assert owner.stop() == 0, owner.said
+    assert re.search(rf"{host.nic} is in use by process {owner.pid} \(\S+\)", seen.stderr), seen.stderr
+    assert re.search(r"in use by a process that cannot be seen from here.*fuser -v /dev/vfio/\d+", unseen.stderr)
 
 
 def _table(summary: dict[str, Any]) -> str:
