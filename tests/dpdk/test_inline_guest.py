@@ -85,10 +85,6 @@ class _Process:
             )
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def said(self) -> str:
         return self.log.read_text()
 
@@ -222,18 +218,27 @@ def test_the_owner_of_a_port_is_named_in_a_container_too(host: Host, tmp_path: P
     """Its list of processes is its own; VFIO tells that there is an owner, the host's list who it is."""
     hosts = tmp_path / "proc"
     hosts.mkdir()
+    group = Path("/dev/vfio") / Path(f"/sys/bus/pci/devices/{host.nic}/iommu_group").resolve().name
     apart = ["unshare", "--mount", "--propagation", "private", "sh", "-euc"]
     apart += [f'mount --bind /proc {hosts}; exec unshare --pid --fork --mount-proc "$@"', "sh", *_CONTAINED]
-    asked = [*apart, *tickpath("capture", "dpdk", "--device", host.nic, "--directory", str(tmp_path / "rings"))]
-    owner = host.capture(tmp_path)
-    owner.ready()
-    try:
-        seen = subprocess.run([*asked, "--proc", str(hosts)], capture_output=True, text=True, check=False)
-        unseen = subprocess.run(asked, capture_output=True, text=True, check=False)
-    finally:
-        assert owner.stop() == 0, owner.said
-    assert re.search(rf"{host.nic} is in use by process {owner.pid} \(\S+\)", seen.stderr), seen.stderr
-    assert re.search(r"in use by a process that cannot be seen from here.*fuser -v /dev/vfio/\d+", unseen.stderr)
+    ask = [*apart, *tickpath("capture", "dpdk", "--device", host.nic, "--directory", str(tmp_path / "rings"))]
+    hold = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", f"exec 3<>{group}; echo held; exec sleep infinity"]
+    with subprocess.Popen(hold, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout
+            assert owner.stdout.readline() == "held\n"
+            asked = [
+                subprocess.Popen([*ask, *more], stderr=subprocess.PIPE, text=True)
+                for more in (["--proc", str(hosts)], [])
+            ]
+            seen, unseen = (one.communicate(timeout=_PATIENCE_S)[1] for one in asked)
+        finally:
+            owner.kill()
+    assert f"{host.nic} is in use by process {owner.pid} (sleep)" in seen, seen
+    assert (
+        f"in use by a process that cannot be seen from here: a port has one owner; on the host, `fuser -v {group}`"
+        in unseen
+    )
 
 
 def _table(summary: dict[str, Any]) -> str:
