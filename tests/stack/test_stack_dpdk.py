@@ -41,7 +41,8 @@ def _up(host: Engine, *services: str, more: tuple[str | Path, ...] = (), **env: 
     # No processor of this machine is owned by a test: an idle loop sleeps.
     env = {"TICKPATH_DPDK_IDLE_SLEEP_US": "200", **env}
     files = [*DPDK_FILES, *more]
-    compose(host, "--profile", "demo", "up", "--no-build", "--wait", *services, files=files, **env)
+    profile = ["--profile", "demo"] if "simulator" in services else []
+    compose(host, *profile, "up", "--no-build", "--wait", *services, files=files, **env)
 
 
 def _said(host: Engine) -> str:
