@@ -31,7 +31,7 @@ RUN --mount=type=cache,target=/compiled-dpdk export PATH="/opt/build/bin:$PATH" 
  && mkdir /dpdk && cp /compiled-dpdk/dpdk_capture/_dpdk.*.so /dpdk/
 
 FROM python:3.11-slim-bookworm AS runtime
-RUN apt-get update && apt-get install -y --no-install-recommends libbpf1 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libbpf1 && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 ENV PATH=/opt/tickpath/compose:/opt/tickpath/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT []
 CMD ["tickpath", "--help"]
@@ -44,7 +44,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
       librte-net-atlantic23 librte-net-bnxt23 librte-net-e1000-23 librte-net-ena23 librte-net-enic23 librte-net-gve23 \
       librte-net-i40e23 librte-net-iavf23 librte-net-ice23 librte-net-igc23 librte-net-ixgbe23 librte-net-sfc23 \
       librte-net-virtio23 librte-net-vmxnet3-23 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=build /opt/tickpath /opt/tickpath
 COPY --from=build-dpdk /dpdk/ /opt/tickpath/lib/python3.11/site-packages/tickpath/dpdk_capture/
 COPY tools/compose /opt/tickpath/compose
