@@ -179,8 +179,7 @@ inline write() {
     store(NUMBER(slot), 0, RELAXED); /* C: atomic_store_explicit(&slot->words[0], 0, memory_order_relaxed) */
 #endif
     release_fence(RELEASE_INVALIDATION); /* C: atomic_thread_fence(memory_order_release) */
-    /* C (private): atomic_load_explicit(&from->words[word], memory_order_relaxed) */
-    store(FIRST(slot), attempt, RELAXED); /* C: atomic_store_explicit(&slot->words[word], value, memory_order_relaxed) */
+    store(FIRST(slot), attempt, RELAXED); /* C: atomic_store_explicit(&slot->words[word], words[word], memory_order_relaxed) */
     store(SECOND(slot), attempt, RELAXED); /* again, the next word */
     store(NUMBER(slot), number, RELEASE_NUMBER); /* C: atomic_store_explicit(&slot->words[0], number, memory_order_release) */
 #ifndef WITHOUT_ORDER_OF_HEAD
