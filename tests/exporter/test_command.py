@@ -33,7 +33,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TICKPATH_")}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tickpath", *arguments],
+            # Whoever runs the tests in the background may have SIGINT ignored.
+            ["env", "--default-signal=INT", sys.executable, "-P", "-m", "tickpath", *arguments],
             env={**clean, "TICKPATH_DIRECTORY": str(tmp_path / "rings"), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
