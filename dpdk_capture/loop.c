@@ -156,6 +156,7 @@ struct burst {
     uint64_t seen_ns;
     uint64_t bound;
     uint64_t device;
+    const struct rte_mempool *pool;
     bool own_stamps; /* of the port's, for frames that have one */
     struct tp_dpdk_plausible plausible;
 };
@@ -238,16 +239,17 @@ static void take_apart(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame, 
     }
 }
 
-/* One buffer of our own pool, held by nobody else, of which the port says that its checksum is good, or nothing. */
+/* What a port may say of a frame beside "its checksum is good", or nothing. */
 #define UNUSUAL (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_RX_L4_CKSUM_MASK)
 
-static inline bool is_single(const struct rte_mbuf *frame) {
+/* One buffer, held by nobody else, and of the port's pool: net_ring passes on what another port received. */
+static inline bool is_plain(const struct rte_mbuf *frame, const struct rte_mempool *pool) {
     static const struct {
         uint16_t holders;
         uint16_t segments;
     } single = {1, 1};
     static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, refcnt) + 2, "compared at once");
-    return memcmp(&frame->refcnt, &single, sizeof(single)) == 0;
+    return memcmp(&frame->refcnt, &single, sizeof(single)) == 0 && frame->pool == pool;
 }
 
 /* The connection of a frame whose look is known, else NULL: most likely that of the frame before. */
@@ -271,7 +273,7 @@ static inline bool take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame,
     const struct tp_dpdk_known *known;
     uint64_t unusual = frame->ol_flags & UNUSUAL;
     struct tp_packet_gist gist;
-    if (likely(is_single(frame) && (known = recognise(loop, bytes, frame->data_len, &gist)) != NULL &&
+    if (likely(is_plain(frame, burst->pool) && (known = recognise(loop, bytes, frame->data_len, &gist)) != NULL &&
                known->flow->row != TP_ROW_NONE &&
                (unusual == RTE_MBUF_F_RX_L4_CKSUM_GOOD ||
                 (unusual == 0 && tp_packet_look_sums_up(&known->look, bytes, &gist))))) {
@@ -292,6 +294,7 @@ static bool take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint
         .seen_ns = (uint64_t)tp_monotonic_ns(),
         .bound = bound_ns > UINT32_MAX ? UINT32_MAX : (uint64_t)bound_ns,
         .device = (uint64_t)loop->port->device << 32,
+        .pool = loop->port->pool,
         .own_stamps = loop->stamps->driver != NULL,
         .plausible = tp_dpdk_stamps_plausible(loop->stamps, stamp_tsc),
     };
