@@ -149,6 +149,11 @@ static inline uint64_t segment_of(uint8_t clock, uint8_t source) {
     return TP_KIND_SEGMENT | (uint64_t)clock << 8 | (uint64_t)source << 16;
 }
 
+/* With the frame's being one segment. */
+static inline uint64_t bound_of(uint32_t bound_ns) {
+    return two(bound_ns, 1);
+}
+
 /* What the records of a burst share, as they are in their words, and stamped by the poll. */
 struct burst {
     uint64_t what;
@@ -169,7 +174,7 @@ static inline void publish(struct tp_dpdk_loop *loop, const struct rte_mbuf *fra
         struct tp_event own = {0};
         if (tp_dpdk_stamp(loop->stamps, &burst->plausible, frame, &own)) {
             what = segment_of(own.clock, own.source);
-            bound = own.segment.bound_ns;
+            bound = bound_of(own.segment.bound_ns);
             time_ns = (uint64_t)own.time_ns;
         } else {
             loop->tally.unstamped++;
@@ -183,7 +188,7 @@ static inline void publish(struct tp_dpdk_loop *loop, const struct rte_mbuf *fra
                                      burst->seen_ns,
                                      two(gist->seq, gist->payload_length),
                                      gist->ack | burst->device,
-                                     bound | UINT64_C(1) << 32 | (uint64_t)gist->tcp_flags << 48,
+                                     bound | (uint64_t)gist->tcp_flags << 48,
                                  }};
     tp_ring_prefetch(loop->ring, SLOTS_AHEAD);
     tp_ring_write(loop->ring, &record.event);
@@ -285,14 +290,15 @@ static inline bool take(struct tp_dpdk_loop *loop, const struct rte_mbuf *frame,
     return false;
 }
 
-/* @return true: whoever has the frames may put them back as they are. */
+/* `frames` has room for PREFETCH more.
+ * @return true: whoever has the frames may put them back as they are. */
 static bool take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint16_t count_of, uint64_t stamp_tsc) {
     int64_t bound_ns = (int64_t)((double)(stamp_tsc - loop->emptied_tsc) * loop->ns_per_tsc) + 1;
     struct burst burst = {
         .what = segment_of(TP_CLOCK_TSC, TP_SOURCE_POLL),
         .stamp_tsc = stamp_tsc,
         .seen_ns = (uint64_t)tp_monotonic_ns(),
-        .bound = bound_ns > UINT32_MAX ? UINT32_MAX : (uint64_t)bound_ns,
+        .bound = bound_of(bound_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)bound_ns),
         .device = (uint64_t)loop->port->device << 32,
         .pool = loop->port->pool,
         .own_stamps = loop->stamps->driver != NULL,
@@ -301,11 +307,12 @@ static bool take_burst(struct tp_dpdk_loop *loop, struct rte_mbuf **frames, uint
     tp_histogram_observe(&loop->bounds, bound_ns);
     bool simple = true;
     loop->tally.received += count_of;
-    for (unsigned i = 0; i < count_of && i < PREFETCH; i++)
+    for (unsigned i = 0; i < PREFETCH; i++) {
+        frames[count_of + i] = frames[count_of - 1]; /* rather near twice than asked each time whether there are more */
         rte_prefetch0(rte_pktmbuf_mtod(frames[i], void *));
+    }
     for (unsigned i = 0; i < count_of; i++) {
-        if (i + PREFETCH < count_of)
-            rte_prefetch0(rte_pktmbuf_mtod(frames[i + PREFETCH], void *));
+        rte_prefetch0(rte_pktmbuf_mtod(frames[i + PREFETCH], void *));
         simple &= take(loop, frames[i], &burst);
     }
     return simple;
@@ -352,7 +359,7 @@ static int send_for_kernel(struct tp_dpdk_loop *loop) {
 }
 
 int tp_dpdk_loop_run(struct tp_dpdk_loop *loop) {
-    struct rte_mbuf *frames[TP_DPDK_BURST_MAX];
+    struct rte_mbuf *frames[TP_DPDK_BURST_MAX + PREFETCH];
     int error = 0;
     uint64_t began_tsc = rte_rdtsc();
     loop->emptied_tsc = began_tsc;

@@ -97,9 +97,9 @@ static inline uint32_t tp_wire_flow_row(const struct tp_wire_flow *flow) {
 /* What a frame of a flow's adds to it that is neither its first nor its last: without SYN, FIN or RST. */
 static inline void tp_wire_flow_advance(struct tp_wire_flows *flows, struct tp_wire_flow *flow, uint32_t seq,
                                         uint32_t length, int64_t at_ns) {
-    int32_t ahead = length ? (int32_t)(seq + length - flow->next_seq) : 0;
+    int32_t ahead = (int32_t)(seq + length - flow->next_seq);
     flow->seen_ns = at_ns;
-    if (ahead > 0) {
+    if (ahead > 0 && length) {
         flows->holes += (uint32_t)ahead > length;
         flow->next_seq += (uint32_t)ahead;
         flow->reached += (uint32_t)ahead;
