@@ -69,6 +69,12 @@ class Column:
     levels: Levels = field(default=NONE)
 
 
+# How a line looks that the others are held against. Thresholds are thinner, and coloured.
+_BESIDE = [
+    dashboard.DynamicConfigValue("custom.lineWidth", 2),
+    dashboard.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}),
+    dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "text"}),
+]
 # Of a classic histogram: its family is what the docs name.
 _SUFFIX = re.compile(r"(?<=_seconds)_(?:bucket|sum|count)$")
 
@@ -112,6 +118,16 @@ def _targets(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
 
 def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str] = ()) -> timeseries.Panel:
     """Lines over time, never stacked. With `log` on a scale of powers of ten from 1 µs up."""
+    legend = (
+        build_common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(common.LegendDisplayMode.TABLE)
+        .placement(common.LegendPlacement.RIGHT if about.width > 9 else common.LegendPlacement.BOTTOM)
+        .calcs(["lastNotNull", "max"])
+    )
+    if len(queries) > 1 and about.unit == COUNT:
+        # Most of these are zero, and a legend shows the first ones.
+        legend = legend.sort_by("Max").sort_desc(True)
     panel = (
         timeseries.Panel()
         .title(about.title)
@@ -127,13 +143,7 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
         .line_width(1)
         .fill_opacity(0)
         .show_points(common.VisibilityMode.AUTO)
-        .legend(
-            build_common.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.RIGHT if about.width > 9 else common.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull", "max"])
-        )
+        .legend(legend)
         .tooltip(
             build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
         )
@@ -154,14 +164,17 @@ def lines(about: About, *queries: Query, log: bool = False, links: Sequence[str]
     return panel
 
 
+def bounded(about: About, values: Sequence[Query], bound: Query) -> timeseries.Panel:
+    """Lines over time on the scale of `log`, and dashed how far they may be off."""
+    return lines(about, *values, bound, log=True).override_by_query(_ref(len(values)), _BESIDE)
+
+
 def stacked(about: About, parts: Sequence[Query], whole: Query) -> timeseries.Panel:
     """Values that add up, the first one lowest, and beside them the line that they should add up to."""
     over = [
         dashboard.DynamicConfigValue("custom.stacking", {"mode": "none", "group": "A"}),
         dashboard.DynamicConfigValue("custom.fillOpacity", 0),
-        dashboard.DynamicConfigValue("custom.lineWidth", 2),
-        dashboard.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}),
-        dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "text"}),
+        *_BESIDE,
     ]
     return (
         lines(about, *parts, whole)

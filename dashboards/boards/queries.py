@@ -11,9 +11,11 @@ PART = "tickpath_hop_part_latency_seconds"
 SPAN = "tickpath_span_latency_seconds"
 CONNECT = "tickpath_connect_latency_seconds"
 PING = "tickpath_ping_rtt_seconds"
+PING_PATH = "tickpath_ping_path_seconds"
+PING_WAY = "tickpath_ping_oneway_seconds"
 _NEGATIVE = "tickpath_negative_latency_seconds"
 # In which label the family of negative times keeps apart what the others do by name.
-_OF_NEGATIVE = {HOP: 'hop!="",part=""', PART: 'part!=""', SPAN: 'span!=""'}
+_OF_NEGATIVE = {HOP: 'hop!="",part=""', PART: 'part!=""', SPAN: 'span!=""', PING_WAY: 'direction!=""'}
 _WINDOW = "[$__rate_interval]"
 
 

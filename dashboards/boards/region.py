@@ -25,9 +25,10 @@ from boards.frame import (
     span,
 )
 from boards.panels import ANY, BUSY, COUNT, PER_SECOND, SHARE, SOME, About, Query
-from boards.queries import CONNECT, HOP, PART, PING, SPAN, over_window, per_second
+from boards.queries import CONNECT, HOP, PART, PING, PING_PATH, PING_WAY, SPAN, over_window, per_second
 
 _MESSAGES = messages()
+_TOLD = "Needs `tickpath probe ping` with a target udp://HOST:PORT where `tickpath ping --serve` tells its times."
 _QUANTILES = ((0.5, "P50"), (0.99, "P99"), (0.999, "P99.9"))
 
 
@@ -226,7 +227,61 @@ def _pings(frame: Frame) -> Row:
             for what in ("lost", "late", "errors", "duplicates")
         ),
     )
-    return Row("Pings", [rtt, failed])
+    return Row("Pings", [rtt, failed, *_ways(frame)])
+
+
+def _ways(frame: Frame) -> list[timeseries.Panel]:
+    """What is known of a ping whose far end tells its times."""
+    of = frame.histograms
+    by = "target, direction, source"
+    way = panels.bounded(
+        About(
+            title="Ping: each way alone",
+            meaning="Average and P99 of the way out and of the way back. Averages add up to the path's where every "
+            "ping has them. The dashed line is how far each way may be off by the clocks of both ends: what lies "
+            "below it is not known. A way below 0 by more than that is clock error. No line of a bound: there is none.",
+            empty=f"{_TOLD} And clocks whose bound is known and not wider than the round trip: 'Ways alone that are "
+            "not known' has the reason (tickpath_ping_oneway_unknown_total).",
+            width=8,
+            height=12,
+        ),
+        [
+            Query(of.average(PING_WAY, HERE, by), "{{direction}} {{target}} {{source}} average"),
+            Query(of.quantile(0.99, PING_WAY, HERE, by), "{{direction}} {{target}} {{source}} P99"),
+        ],
+        Query(f"max by (target) (tickpath_ping_oneway_uncertainty_seconds{HERE} < Inf)", "bound {{target}}"),
+    )
+    path = panels.lines(
+        About(
+            title="Ping without the time at the far end",
+            meaning="P50 and P99 of out and back together: the round trip without what the far end's host took to "
+            "answer. The clocks need not agree for it. Beside the round trip it tells the network from the far end.",
+            empty=_TOLD,
+            width=8,
+            height=12,
+        ),
+        *(
+            Query(of.quantile(quantile, PING_PATH, HERE, "target, source"), f"{name} {{{{target}}}} {{{{source}}}}")
+            for quantile, name in _QUANTILES[:2]
+        ),
+        log=True,
+    )
+    unknown = panels.lines(
+        About(
+            title="Ways alone that are not known",
+            meaning="Answered pings in each step whose far end told its times and whose ways alone are not known all "
+            "the same. near_unbound, far_unbound: this or the far host's clock is synchronised by nobody; too_wide: "
+            "the clocks' bound is wider than the round trip; nic: stamps of two NICs, which keep no host's time; "
+            "unbelieved: the far end's times cannot be. docs/ping.md says what helps.",
+            empty="Every ping whose far end told its times has both of its ways, or no far end told any.",
+            unit=COUNT,
+            levels=panels.NONE,
+            width=8,
+            height=12,
+        ),
+        Query(over_window("tickpath_ping_oneway_unknown_total", HERE, "target, reason"), "{{target}} {{reason}}"),
+    )
+    return [way, path, unknown]
 
 
 def _saturation(frame: Frame) -> Row:
