@@ -44,13 +44,20 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
   font-variant-numeric: tabular-nums; vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: anywhere; }
-tr.part td:first-child { padding-left: 2rem; }
+th:first-child, td:first-child { padding-left: 0; }
+th:last-child, td:last-child { padding-right: 0; }
+td.text { white-space: normal; }
+td[colspan] { overflow-wrap: anywhere; }
+tr.part td:first-child { padding-left: 1.3rem; }
 tr.span td { font-weight: 600; }
 code { font-size: .95em; }
 nav > span { margin-right: 1.2rem; white-space: nowrap; }
 .soft, tr td.why { font-weight: 400; }
 td.why { color: var(--soft); }
+@media (max-width: 48rem) {
+  th, td { padding: .3rem .35rem; }
+  td:first-child { white-space: normal; min-width: 9.5rem; }
+}
 """
 
 _LINKS = (
