@@ -12,26 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tickpath.exporter.exposition.summary import HOPS, PARTS, SPANS, Figures, Summary
+from tickpath.exporter.exposition.units import human
 
-_UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 _REMEDIES = {
     "no_kernel": "needs the kernel probe: run as root (tickpath doctor says more); nic_to_user spans both",
     "no_wire": "needs the wire probe: run as root, or grant CAP_NET_RAW",
     "sock_not_last": "the socket's stamp is of a later segment of its read; the wire probe, run as root, knows each",
 }
-
-
-def duration(value_ns: int | None) -> str:
-    """A signed duration with three significant digits and its unit."""
-    if value_ns is None:
-        return "-"
-    size = abs(value_ns)
-    for unit_ns, unit in _UNITS:
-        if size >= unit_ns:
-            scaled = value_ns / unit_ns
-            digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
-            return f"{scaled:.{digits}f} {unit}"
-    return f"{value_ns} ns"
 
 
 def _missing(summary: Summary) -> list[Text]:
@@ -55,10 +42,10 @@ def _row(table: Table, name: str, figures: Figures | None, indent: str = "") -> 
         indent + name,
         figures.source or "-",
         f"{figures.count:,}",
-        duration(figures.p50_ns),
-        duration(figures.p99_ns),
-        duration(figures.p999_ns),
-        duration(figures.max_ns),
+        human(figures.p50_ns),
+        human(figures.p99_ns),
+        human(figures.p999_ns),
+        human(figures.max_ns),
     )
     # Stamps of different sources never meet in one histogram.
     for source, other in figures.other_sources.items():
