@@ -10,32 +10,38 @@ Needs root (for the probes), node with npm, and chromium. Grafana's parts come f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
-import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(HERE), str(ROOT / "tests")]
+
+from browser import screenshot  # noqa: E402
 
 from dashboards_queries import DIALECTS, boards, panels, substituted  # noqa: E402
 from stack.prometheus import FEATURES, Api, Prometheus  # noqa: E402
 from tickpath.lab.demo.folder import demo_folder  # noqa: E402
 from tickpath.lab.demo.pipeline import DemoSettings, Pipeline  # noqa: E402
+from tickpath.lab.demo.processes import Child  # noqa: E402
 from tickpath.lab.simulator.config import EventTimes  # noqa: E402
 
 BUILD = ROOT / "build" / "pictures"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickpath" / "pictures"
 REGIONS = ("tokyo", "frankfurt")
 _STEP_S = 2
+_START_S = 30.0
 _COLUMN, _LINE = 60, 38
 # What panels.jsx may take to draw; the browser's own time, which does not pass while it works.
 _DRAWING_MS = 10_000
@@ -68,6 +74,25 @@ def gather(prometheus: Api, dialect: str, seconds: int) -> None:
         (BUILD / f"{name}-{dialect}.json").write_text(json.dumps(picture))
 
 
+@contextlib.contextmanager
+def pinging(folder: Path, exporter_port: int) -> Iterator[None]:
+    """Pings of every kind, into the pipeline's rings: a far end that tells its times, and one that refuses."""
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    targets = ["127.0.0.1", f"udp://127.0.0.1:{port}", f"tcp://127.0.0.1:{exporter_port}", "tcp://127.0.0.1:1"]
+    environment = {**os.environ, "TICKPATH_DIRECTORY": str(folder / "rings"), "TICKPATH_CONFIG": os.devnull}
+    with contextlib.ExitStack() as started:
+        for name, *arguments in (
+            ("serve", "ping", "--serve", "-I", "127.0.0.1", "-p", str(port)),
+            ("ping", "probe", "ping", "--interval", "0.2", "--targets", ",".join(targets)),
+        ):
+            child = Child(name, arguments, folder, environment)
+            started.callback(child.stop)
+            child.wait_until(lambda log=child.log: "ready" in log.read_text(), _START_S, "ready line")
+        yield
+
+
 def play(seconds: int, replay: Path | None) -> None:
     """Run the demo's pipeline under a Prometheus for each dialect, and gather."""
     settings = DemoSettings(
@@ -84,6 +109,7 @@ def play(seconds: int, replay: Path | None) -> None:
         targets = {region: [f"{host}:{port}"] for region, host in zip(REGIONS, ("127.0.0.1", "localhost"), strict=True)}
         classic_only = FEATURES.replace("native-histograms,", "")
         with (
+            pinging(folder, port or 0),
             Prometheus(Path(data, "native"), targets, rules) as native,
             Prometheus(Path(data, "classic"), targets, features=classic_only) as classic,
         ):
@@ -92,7 +118,11 @@ def play(seconds: int, replay: Path | None) -> None:
             pipeline.wire.stop(20)
             time.sleep(3)
             pipeline.restart_wire()
-            time.sleep(seconds / 2)
+            time.sleep(seconds / 6)
+            # A connection opened while both Prometheus look.
+            pipeline.feeds[0].stop()
+            pipeline.restart_feed(0)
+            time.sleep(seconds / 3)
             for dialect, prometheus in zip(DIALECTS, (native, classic), strict=True):
                 gather(prometheus, dialect, seconds)
 
@@ -144,24 +174,7 @@ def draw(name: str, dialect: str, script: Path) -> Path:
         "button{color:inherit;background:none;border:0;font:inherit}</style>"
         f"<div id=root></div><script>window.PICTURE={data}</script><script src={script.name}></script>"
     )
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or "google-chrome"
-    subprocess.run(
-        [
-            browser,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--allow-file-access-from-files",
-            f"--window-size={24 * _COLUMN},{high}",
-            f"--virtual-time-budget={_DRAWING_MS}",
-            f"--screenshot={picture}",
-            page.as_uri(),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
+    screenshot(page, picture, 24 * _COLUMN, high, f"--virtual-time-budget={_DRAWING_MS}")
     return picture
 
 
