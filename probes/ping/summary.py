@@ -211,6 +211,18 @@ class Account:
         )
 
 
+def _split(source: str, ways: dict[str, Way]) -> list[str]:
+    """The parts of the RTT, one below the other in 80 columns."""
+    bound_ns = ways["out"].bound_most_ns if "out" in ways else None
+    each = f", each way {within(bound_ns)}" if bound_ns is not None else ""
+    lines = [f"of which min/p50/p99/max in ms, source={source}{each}"]
+    width = max(map(len, _WAYS.values()))
+    for way, one in ways.items():
+        four = "/".join(milliseconds(v) for v in (one.min_ns, one.p50_ns, one.p99_ns, one.max_ns))
+        lines.append(f"  {_WAYS[way]:{width}} = {four} ({one.count} answers)")
+    return lines
+
+
 def render(t: Totals) -> str:
     """The lines that ping ends with, and what it does not know."""
     failed = sum(t.errors.values())
@@ -235,11 +247,8 @@ def render(t: Totals) -> str:
         lines.append(f"rtt p50/p90/p99/p99.9 = {tail} ms source={source}")
         if t.behind:
             lines.append(f"from the planned moment p99 = {milliseconds(rtt.from_plan_p99_ns)} ms source={source}")
-    for way, by_source in t.ways.items():
-        for source, one in sorted(by_source.items()):
-            four = "/".join(milliseconds(v) for v in (one.min_ns, one.p50_ns, one.p99_ns, one.max_ns))
-            bound = f" each {within(one.bound_most_ns)}" if one.bound_most_ns is not None else ""
-            lines.append(f"{_WAYS[way]} min/p50/p99/max = {four} ms source={source} ({one.count} answers){bound}")
+    for source in sorted({source for by_source in t.ways.values() for source in by_source}):
+        lines += _split(source, {way: t.ways[way][source] for way in _WAYS if source in t.ways.get(way, {})})
     lines += [f"out and back alone not known {count} times: {why}" for why, count in sorted(t.unsplit.items())]
     if t.behind:
         lines.append(f"sent more than 1 ms behind plan: {t.behind}, at most {milliseconds(t.behind_most_ns)} ms")

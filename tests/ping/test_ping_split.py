@@ -250,7 +250,10 @@ def test_an_operator_is_told_both_ways_and_what_they_are_worth() -> None:
     lines = [line for line in out.splitlines() if " out=" in line]
     assert lines
     assert all("by one clock far end=" in line and " there=" in line for line in lines)
-    assert "back min/p50/p99/max = " in out
+    summary = out[out.index("of which min/p50/p99/max in ms, source=") :].splitlines()
+    assert summary[0].endswith(", each way by one clock")
+    assert [line.partition(" = ")[0].strip() for line in summary[1:5]] == ["out and back", "far end", "out", "back"]
+    assert all(len(line) <= 80 for line in summary[:5])
 
 
 def test_times_are_asked_for_where_they_are_no_longer_than_the_ping() -> None:
