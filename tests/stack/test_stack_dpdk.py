@@ -88,6 +88,8 @@ def captured(host: Engine, vfio: Path) -> Iterator[Engine]:
     """The simulated exchange on the loopback, which DPDK has as a virtual port."""
     down(host)
     device = f"net_af_packet0,iface=lo,{_FRAMES}"
+    # The capture before the feeds: it is to see how their connections begin, which nobody else tells here.
+    _up(host, "simulator", "capture", "exporter", TICKPATH_DPDK_DEVICE=device)
     _up(host, "simulator", "feeds", "capture", "exporter", TICKPATH_DPDK_DEVICE=device)
     yield host
     down(host)

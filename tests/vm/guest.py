@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.images import PYTHON, ROOT, ImageError, Kernel, disk, kernel_folder, root_image
+from vm.images import PYTHON, ROOT, ImageError, Kernel, disk, kernel_folder, root_image, say
 
 # What only building and linting need.
 _LEFT_OUT = ("Cython", "ast_serialize", "clang_format", "librt", "mesonbuild", "mypy", "mypyc", "pip")
@@ -34,10 +34,17 @@ _CABLE = (
 # Two captures' memory in huge pages: one that was killed may not have given its own back yet.
 _CABLE_APPEND = "intel_iommu=on hugepages=72 tickpath.cable"
 _CONSOLE_LINES = 40
+_BOOTS = 3
+_BOOT_LIMIT_S = 300.0
+_BEGUN = b"tickpath: the guest runs its command"
 
 
 class GuestError(Exception):
     """A guest that did not come to its end; says what its console said last."""
+
+
+class NotBootedError(GuestError):
+    """It did not come to its command. An emulated processor now and then trips over code that another one patches."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,11 @@ def run(
 ) -> Ended:
     """Boot, run the shell command in the checkout, end; GuestError when it does not end within `timeout_s`.
 
-    `listen` gets the command's words as they come; `stop`, once set, ends the guest. `folder`, empty, gets `console`,
-    `output` and the files that the command left in the guest's /results below `results`. No guest outlives this call,
-    nor this process.
+    A boot that fails is tried again, and said. `listen` gets the command's words as they come; `stop`, once set, ends
+    the guest. `folder`, empty, gets `console`, `output` and the files that the command left in the guest's /results
+    below `results`. No guest outlives this call, nor this process.
     """
     system, made = root_image(), kernel_folder(kernel)
-    for name in ("console", "output", "returned"):
-        (folder / name).touch()
     script = folder / "command"
     script.write_bytes(command.encode() + b"\n")
     os.truncate(script, (script.stat().st_size + 511) // 512 * 512)
@@ -113,14 +118,48 @@ def run(
         *("-device", "virtio-serial-pci", *_port(1, folder / "output"), *_port(2, folder / "returned")),
         *(_CABLE if cable else ()),  # behind the ports, whose names are by the order of the devices
     ]
-    began = time.monotonic()
+    return boot(list(map(str, argv)), folder, timeout_s, listen, stop)
+
+
+def boot(
+    argv: list[str],
+    folder: Path,
+    timeout_s: float,
+    listen: Callable[[bytes], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Ended:
+    """Start the emulator until its guest comes to its command, three times at most; as `run` from then on."""
+    boots_left = _BOOTS
+    while True:
+        boots_left -= 1
+        try:
+            return _once(argv, folder, timeout_s, listen, stop)
+        except NotBootedError as error:
+            if not boots_left:
+                raise
+            say(f"boots again: {error}")
+
+
+def _once(
+    argv: list[str],
+    folder: Path,
+    timeout_s: float,
+    listen: Callable[[bytes], object],
+    stop: threading.Event | None,
+) -> Ended:
+    for name in ("console", "output", "returned"):
+        (folder / name).write_bytes(b"")
+    began, begun = time.monotonic(), False
     with (folder / "emulator").open("wb") as errors, (folder / "output").open("rb") as output:
-        process = subprocess.Popen(list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
         try:
             while process.poll() is None and time.monotonic() - began < timeout_s:
                 listen(output.read())
                 if stop and stop.is_set():
                     raise GuestError("stopped")
+                begun = begun or _BEGUN in (folder / "console").read_bytes()
+                if not begun and time.monotonic() - began > _BOOT_LIMIT_S:
+                    break
                 time.sleep(0.1)
             ended = process.poll() is not None
         finally:
@@ -128,6 +167,8 @@ def run(
             process.wait()
         listen(output.read())
     seconds = time.monotonic() - began
+    if _BEGUN not in (folder / "console").read_bytes():
+        raise NotBootedError(f"not at its command after {seconds:.0f} s; {_last_words(folder)}")
     if not ended:
         raise GuestError(f"not at its end within {timeout_s:g} s; {_last_words(folder)}")
     results = folder / "results"
