@@ -49,10 +49,19 @@ def _said(host: Engine) -> str:
     return compose(host, "logs", "--no-color", "capture").stdout
 
 
+def _all(host: Engine) -> str:
+    """What every service said, and what the exporter tells of the capture."""
+    page = published(host, "exporter").fetch("/metrics")[1].decode()
+    told = [
+        line for line in page.splitlines() if line.startswith(("tickpath_dpdk_", "tickpath_messages", "tickpath_unm"))
+    ]
+    return "\n".join([compose(host, "--profile", "demo", "logs", "--no-color").stdout, *told])
+
+
 def _wait(holds: Callable[[], object], host: Engine, what: str) -> None:
     deadline = time.monotonic() + _WITHIN_S
     while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {_WITHIN_S} s\n{_said(host)}"
+        assert time.monotonic() < deadline, f"{what}: not within {_WITHIN_S} s\n{_all(host)}"
         time.sleep(0.2)
 
 
@@ -88,9 +97,9 @@ def captured(host: Engine, vfio: Path) -> Iterator[Engine]:
     """The simulated exchange on the loopback, which DPDK has as a virtual port."""
     down(host)
     device = f"net_af_packet0,iface=lo,{_FRAMES}"
-    # The capture before the feeds: it is to see how their connections begin, which nobody else tells here.
-    _up(host, "simulator", "capture", "exporter", TICKPATH_DPDK_DEVICE=device)
     _up(host, "simulator", "feeds", "capture", "exporter", TICKPATH_DPDK_DEVICE=device)
+    # Under the eyes of the capture: it is to see how connections begin, which nobody else tells here.
+    compose(host, "--profile", "demo", "restart", "feeds", files=DPDK_FILES, TICKPATH_DPDK_DEVICE=device)
     yield host
     down(host)
 
