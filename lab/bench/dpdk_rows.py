@@ -81,7 +81,10 @@ class _Testpmd:
 
     def __init__(self, program: str, core: int, other: int) -> None:
         given = ["-l", f"{other},{core}", "--no-huge", "-m", "64", "--no-pci", "--vdev", "net_null0,size=64"]
-        given += ["--file-prefix", f"tickpath-bench-{os.getpid()}", "--no-telemetry", "--", "-i"]
+        prefix = f"tickpath-bench-{os.getpid()}"
+        # EAL's own folder stays behind when it ends.
+        self._left = Path("/var/run/dpdk", prefix)
+        given += ["--file-prefix", prefix, "--no-telemetry", "--", "-i"]
         given += ["--forward-mode=rxonly", "--burst=32", "--total-num-mbufs=8191", "--no-flush-rx"]
         self._process = subprocess.Popen(
             # Else what it says stays in its buffer, behind the prompts that do not.
@@ -136,6 +139,7 @@ class _Testpmd:
         assert self._process.stdout
         self._process.stdout.read()
         self._process.wait(20)
+        shutil.rmtree(self._left, ignore_errors=True)
 
 
 @contextlib.contextmanager
