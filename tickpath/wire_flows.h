@@ -17,8 +17,6 @@
 #define TP_WIRE_LINGER_NS INT64_C(2000000000)
 /* A connection without one frame for so long is over: venues ping every 3 minutes at the latest. */
 #define TP_WIRE_IDLE_NS INT64_C(1800000000000)
-/* FIN, SYN, RST: a frame with one of these changes more than how far its flow has come. */
-#define TP_WIRE_TURNING 0x07u
 
 /* As in struct tp_row: 16-byte addresses in network order, ports in host order, `remote` sends the data. */
 struct tp_wire_tuple {
@@ -94,7 +92,7 @@ static inline uint32_t tp_wire_flow_row(const struct tp_wire_flow *flow) {
     return flow ? flow->row : TP_ROW_NONE;
 }
 
-/* What a frame of a flow's adds to it that is neither its first nor its last: without SYN, FIN or RST. */
+/* How far a frame's data brings its flow: all that one without SYN, FIN or RST does to it. */
 static inline void tp_wire_flow_advance(struct tp_wire_flows *flows, struct tp_wire_flow *flow, uint32_t seq,
                                         uint32_t length, int64_t at_ns) {
     int32_t ahead = (int32_t)(seq + length - flow->next_seq);

@@ -23,7 +23,6 @@ pytestmark = [
 
 PORT = 443
 FRAMES = 6_000
-_TURNING = 0x07
 
 
 def _links() -> list[tuple[object, int]]:
