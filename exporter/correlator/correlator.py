@@ -230,12 +230,16 @@ def _series(
 
 
 def _pings(accounts: list[PingView], series: list[tuple[int, int, int, Histogram]]) -> Iterable[Pings]:
+    found: dict[tuple[int, int], dict[str, Histogram]] = {}
+    for number, way, source, histogram in series:
+        found.setdefault((number, way), {})[PingSource(source).name.lower()] = histogram
+    with_series = {number for number, _ in found}
+
     def of(number: int, way: str) -> Mapping[str, Histogram]:
-        wanted = number, PING_WAYS[way]
-        return MappingProxyType({PingSource(s).name.lower(): h for a, w, s, h in series if (a, w) == wanted})
+        return MappingProxyType(found.get((number, PING_WAYS[way]), {}))
 
     for number, account in enumerate(accounts):
-        if not any(account["results"]) and not any(a == number for a, *_ in series):
+        if not any(account["results"]) and number not in with_series:
             continue
         bound_ns = account["split_bound_ns"]
         yield Pings(
