@@ -152,8 +152,15 @@ def _hosts(frame: Frame) -> Row:
     return Row("Hosts", hosts)
 
 
+def _median_and_tail(frame: Frame, metric: str, by: str, legend: str) -> list[Query]:
+    """P50 and P99 of a histogram."""
+    return [
+        Query(frame.histograms.quantile(quantile, metric, HERE, by), f"{name} {legend}")
+        for quantile, name in _QUANTILES[:2]
+    ]
+
+
 def _connections(frame: Frame) -> Row:
-    of = frame.histograms
     connect = panels.lines(
         About(
             title="Connect latency",
@@ -161,10 +168,7 @@ def _connections(frame: Frame) -> Row:
             empty="Needs `tickpath probe kernel` and a connection opened meanwhile (tickpath_connect_latency_seconds).",
             width=8,
         ),
-        *(
-            Query(of.quantile(quantile, CONNECT, HERE, "family"), f"{name} {{{{family}}}}")
-            for quantile, name in _QUANTILES[:2]
-        ),
+        *_median_and_tail(frame, CONNECT, "family", "{{family}}"),
         log=True,
     )
     connects = panels.lines(
@@ -194,8 +198,6 @@ def _connections(frame: Frame) -> Row:
 
 
 def _pings(frame: Frame) -> Row:
-    of = frame.histograms
-    by = "target, proto, source"
     rtt = panels.lines(
         About(
             title="Ping round trip",
@@ -204,10 +206,7 @@ def _pings(frame: Frame) -> Row:
             empty="Needs `tickpath probe ping` with targets (tickpath_ping_rtt_seconds).",
             width=12,
         ),
-        *(
-            Query(of.quantile(quantile, PING, HERE, by), f"{name} {{{{proto}}}} {{{{target}}}} {{{{source}}}}")
-            for quantile, name in _QUANTILES[:2]
-        ),
+        *_median_and_tail(frame, PING, "target, proto, source", "{{proto}} {{target}} {{source}}"),
         log=True,
     )
     failed = panels.lines(
@@ -260,10 +259,7 @@ def _ways(frame: Frame) -> list[timeseries.Panel]:
             width=8,
             height=12,
         ),
-        *(
-            Query(of.quantile(quantile, PING_PATH, HERE, "target, source"), f"{name} {{{{target}}}} {{{{source}}}}")
-            for quantile, name in _QUANTILES[:2]
-        ),
+        *_median_and_tail(frame, PING_PATH, "target, source", "{{target}} {{source}}"),
         log=True,
     )
     unknown = panels.lines(
