@@ -57,19 +57,8 @@ def connection(
     wire: TruthWire, version: int = 4, port: int | None = None
 ) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A TCP connection: the server's socket, the client's socket; on a port of its own unless `port` is given."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    address = (str(wire.server.ipv4 if version == 4 else wire.server.ipv6), port or next(_PORTS))
-    with contextlib.ExitStack() as stack:
-        with wire.inside(wire.server):
-            listening = stack.enter_context(socket.create_server(address, family=family))
-        listening.settimeout(_TIMEOUT_S)
-        with wire.inside(wire.client):
-            client = stack.enter_context(socket.create_connection(address, timeout=_TIMEOUT_S))
-        server = stack.enter_context(listening.accept()[0])
-        server.settimeout(_TIMEOUT_S)
-        for end in (server, client):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield server, client
+    with wire.connection(port or next(_PORTS), version) as ends:
+        yield ends
 
 
 def transfer(sender: socket.socket, receiver: socket.socket, data: bytes) -> bytes:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import shutil
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from tickpath.errors import NotHereError, PermissionMissingError, RingError, TickpathError
+from tickpath.errors import NotHereError, RingError, TickpathError
 from tickpath.lab.bench.dpdk_child import Order, Result
-from tickpath.lab.bench.host import private_bytes
+from tickpath.lab.bench.host import for_a_loop, private_bytes
 from tickpath.lab.bench.measure import Effort, alternate, repeat
 from tickpath.lab.bench.row import Group, Row, Settings, Verdict
 from tickpath.ring import RingReader
@@ -182,13 +181,7 @@ def _rates(row: Row, rest: Effort, ours: Callable[[], float], theirs: Callable[[
 
 
 def _run(settings: Settings, rows: dict[str, Row]) -> None:
-    if importlib.util.find_spec("tickpath.lab.bench._dpdk_bench") is None:
-        raise NotHereError("built without DPDK (libdpdk-dev)")
-    if os.geteuid() != 0:
-        raise PermissionMissingError("DPDK wants root")
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
-        raise NotHereError("a loop wants a core of its own, and here is one")
+    allowed = for_a_loop("tickpath.lab.bench._dpdk_bench")
     program = shutil.which("dpdk-testpmd")
     if not program:
         raise NotHereError("dpdk-testpmd is not here (Debian: dpdk-dev)")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tickpath.errors import RingError, TickpathError
+from tickpath.errors import NotHereError, PermissionMissingError, RingError, TickpathError
 from tickpath.lab.demo.processes import Child
 from tickpath.ring import SUFFIX, RingReader
 
@@ -123,3 +124,18 @@ class Probes:
     def __exit__(self, *_: object) -> None:
         self.probe.stop()
         self.exporter.stop()
+
+
+def for_a_loop(module: str) -> list[int]:
+    """The processors that a DPDK loop and the others may have; the last is to be the loop's own.
+
+    NotHereError where the native `module` is missing or there is one processor; PermissionMissingError without root.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise NotHereError("built without DPDK (libdpdk-dev)")
+    if os.geteuid() != 0:
+        raise PermissionMissingError("DPDK wants root")
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        raise NotHereError("a loop wants a core of its own, and here is one")
+    return allowed

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +13,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tickpath.errors import NotHereError, PermissionMissingError, TickpathError
-from tickpath.lab.bench.host import on_cpus
+from tickpath.errors import TickpathError
+from tickpath.lab.bench.host import for_a_loop, on_cpus
 from tickpath.lab.bench.inline_host import addressed, given_up, port
 from tickpath.lab.bench.measure import Pairs, alternate
 from tickpath.lab.bench.row import Group, Row, Settings
@@ -33,7 +30,6 @@ _YARDSTICK = "kernel alone, same wire"
 _PORT = 443
 _TRIP_BYTES = 300
 _START_S = 60.0
-_PATIENCE_S = 30.0
 
 
 class _Host:
@@ -47,25 +43,10 @@ class _Host:
         """It forwards meanwhile; what it needs for that is still at other times."""
         yield
 
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[tuple[socket.socket, socket.socket]]:
-        address = (str(self._wire.server.ipv4), _PORT)
-        with contextlib.ExitStack() as stack:
-            with self._wire.inside(self._wire.server):
-                listening = stack.enter_context(socket.create_server(address))
-            listening.settimeout(_PATIENCE_S)
-            with self._wire.inside(self._wire.client):
-                client = stack.enter_context(socket.create_connection(address, timeout=_PATIENCE_S))
-            server = stack.enter_context(listening.accept()[0])
-            server.settimeout(_PATIENCE_S)
-            for end in (server, client):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            yield server, client
-
     def round_trips_ns(self, count: int) -> list[int]:
         """Request and answer, one after the other, sorted by how long they took."""
         taken, payload = [], bytes(_TRIP_BYTES)
-        with self.running(), self._connection() as (server, client):
+        with self.running(), self._wire.connection(_PORT) as (server, client):
             for _ in range(count):
                 began_ns = time.perf_counter_ns()
                 client.sendall(payload)
@@ -76,7 +57,7 @@ class _Host:
 
     def bytes_per_s(self, data: bytes, *, inward: bool) -> float:
         """Until the last byte is received."""
-        with self.running(), self._connection() as (server, client):
+        with self.running(), self._wire.connection(_PORT) as (server, client):
             sender, receiver = (server, client) if inward else (client, server)
             sending = threading.Thread(target=sender.sendall, args=(data,), daemon=True)
             began_ns = time.perf_counter_ns()
@@ -128,13 +109,7 @@ class _Inline(_Host):
 
 
 def _run(settings: Settings, rows: dict[str, Row]) -> None:
-    if importlib.util.find_spec("tickpath.dpdk_capture._dpdk") is None:
-        raise NotHereError("built without DPDK (libdpdk-dev)")
-    if os.geteuid() != 0:
-        raise PermissionMissingError("DPDK and namespaces want root")
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
-        raise NotHereError("a loop wants a core of its own, and here is one")
+    allowed = for_a_loop("tickpath.dpdk_capture._dpdk")
     core, others = allowed[-1], set(allowed[:-1])
     trips, bulk = (50, bytes(1_000_000)) if settings.quick else (1000, bytes(20_000_000))
     effort = settings.effort(least=6, most=20, budget_s=5, width=0.03)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _POLL_S = 0.001
 # What the kernel keeps for the shuttle before it drops: more than any window of TCP here.
 _QUEUE_FRAMES = 10_000
 _TRANSMIT_DROPS = 11  # column of /proc/net/dev
+_CONNECTION_S = 30.0  # each wait of a connection made here
 
 
 class ShuttleError(TickpathError):
@@ -180,6 +182,23 @@ class TruthWire:
         """The calling thread works in the side's namespace; sockets made there stay there."""
         with inside(side.namespace):
             yield
+
+    @contextmanager
+    def connection(self, port: int, version: int = 4) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """A TCP connection to that port, of IPv4 or IPv6, that delays no data: the server's socket, the client's."""
+        family, ip = (socket.AF_INET, self.server.ipv4) if version == 4 else (socket.AF_INET6, self.server.ipv6)
+        address = (str(ip), port)
+        with contextlib.ExitStack() as stack:
+            with self.inside(self.server):
+                listening = stack.enter_context(socket.create_server(address, family=family))
+            listening.settimeout(_CONNECTION_S)
+            with self.inside(self.client):
+                client = stack.enter_context(socket.create_connection(address, timeout=_CONNECTION_S))
+            server = stack.enter_context(listening.accept()[0])
+            server.settimeout(_CONNECTION_S)
+            for end in (server, client):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield server, client
 
     def run_in(self, side: Side, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the side's namespace, with subprocess.Popen's options.
