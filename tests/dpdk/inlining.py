@@ -24,27 +24,12 @@ def tickpath(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "tickpath", *arguments]
 
 
-class Capture:
-    """One life of `tickpath capture dpdk --mode inline`."""
+class Life:
+    """One life of `tickpath capture dpdk --mode inline`: its process, what it says, and the ring that it makes."""
 
-    def __init__(
-        self, wire: TruthWire, folder: Path, *flags: str, idle_sleep_us: int = 20, frames: str = FRAMES
-    ) -> None:
-        folder.mkdir(exist_ok=True)
-        self.log = folder / f"capture-{len(list(folder.glob('capture-*')))}.log"
-        self.rings = folder / "rings"
-        device = port(wire, frames)
-        argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", device, "--memory", "none", *flags)
-        # Not 0: who else runs on this machine shall have some of it.
-        argv += ["--idle-sleep-us", str(idle_sleep_us)]
-        with self.log.open("wb") as log:
-            self.process = wire.run_in(
-                wire.client,
-                [*argv, "--port", str(PORT), "--directory", str(self.rings)],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, "TICKPATH_LOG_FORMAT": "logfmt"},
-            )
+    process: subprocess.Popen[Any]
+    log: Path
+    ring: Path
 
     def ready(self) -> Self:
         wait_until(lambda: "event=ready" in self.said or self.process.poll() is not None, "a ready capture", 90)
@@ -54,10 +39,6 @@ class Capture:
     @property
     def said(self) -> str:
         return self.log.read_text()
-
-    @property
-    def ring(self) -> Path:
-        return self.rings / "dpdk-net_af_packet0-0.ring"
 
     def counters(self) -> Any:
         with RingReader(self.ring) as reader:
@@ -71,6 +52,30 @@ class Capture:
             return bool(self.counters()[counter] >= at_least)
 
         wait_until(counted, f"{at_least} {counter.name}")
+
+
+class Capture(Life):
+    """On the device of a truth wire's client."""
+
+    def __init__(
+        self, wire: TruthWire, folder: Path, *flags: str, idle_sleep_us: int = 20, frames: str = FRAMES
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.log = folder / f"capture-{len(list(folder.glob('capture-*')))}.log"
+        self.rings = folder / "rings"
+        self.ring = self.rings / "dpdk-net_af_packet0-0.ring"
+        device = port(wire, frames)
+        argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", device, "--memory", "none", *flags)
+        # Not 0: who else runs on this machine shall have some of it.
+        argv += ["--idle-sleep-us", str(idle_sleep_us)]
+        with self.log.open("wb") as log:
+            self.process = wire.run_in(
+                wire.client,
+                [*argv, "--port", str(PORT), "--directory", str(self.rings)],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, "TICKPATH_LOG_FORMAT": "logfmt"},
+            )
 
     def kill(self) -> None:
         self.process.kill()

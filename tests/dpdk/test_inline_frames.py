@@ -11,16 +11,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import pytest
 
 from dpdk.capturing import needs_dpdk, pcap_file, preloadable, preloaded
-from dpdk.inlining import TAP, tickpath
+from dpdk.inlining import TAP, Life, tickpath
 from netns import Namespace
 from tickpath.event import Counter
-from tickpath.ring import RingReader
-from traffic import wait_until
 
 scapy = pytest.importorskip("scapy.all")
 
@@ -141,45 +139,29 @@ class _Host:
         self.namespace.close()
 
 
-class _Inline:
-    """`capture dpdk --mode inline` of a port that receives a file's frames and writes what it sends into another."""
+class _Inline(Life):
+    """Of a port that receives a file's frames and writes what it sends into another."""
 
     def __init__(
         self, host: _Host, folder: Path, frames: list[bytes], *, endless: bool = False, **environment: str
     ) -> None:
         self._frames = frames
-        self._log = folder / "capture.log"
+        self.log = folder / "capture.log"
         self._sent = folder / "sent.pcap"
         received = pcap_file(folder / "received.pcap", enumerate(frames))
         device = f"net_pcap0,rx_pcap={received},tx_pcap={self._sent},infinite_rx={int(endless)}"
         argv = tickpath("capture", "dpdk", "--mode", "inline", "--device", device, "--memory", "none")
         argv += ["--port", str(PORT), "--directory", str(folder / "rings"), "--idle-sleep-us", "100"]
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = host.namespace.popen(
                 ["setpriv", "--pdeathsig", "KILL", *argv],
                 stderr=log,
                 env={**os.environ, "TICKPATH_LOG_FORMAT": "logfmt", **environment},
             )
-        self._ring = folder / "rings" / "dpdk-net_pcap0-0.ring"
+        self.ring = folder / "rings" / "dpdk-net_pcap0-0.ring"
 
-    @property
-    def said(self) -> str:
-        return self._log.read_text()
-
-    def counters(self) -> Any:
-        with RingReader(self._ring) as reader:
-            return reader.counters()
-
-    def counted(self, counter: Counter, at_least: int) -> None:
-        def holds() -> bool:
-            assert self.process.poll() is None, self.said
-            return bool(self.counters()[counter] >= at_least)
-
-        wait_until(holds, f"{at_least} {counter.name}")
-
-    def ready(self) -> _Inline:
-        wait_until(lambda: "event=ready" in self.said or self.process.poll() is not None, "a ready capture", 90)
-        assert self.process.poll() is None, self.said
+    def ready(self) -> Self:
+        super().ready()
         self.counted(Counter.DPDK_RECEIVED, len(self._frames))
         return self
 
