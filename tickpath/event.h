@@ -167,7 +167,7 @@ enum tp_connect_result {
     TP_CONNECT_TIMED_OUT = 2,   /* nobody answered for as long as this host asked */
     TP_CONNECT_UNREACHABLE = 3, /* the network, this host's included, says that it cannot be reached */
     TP_CONNECT_ABORTED = 4,     /* given up on this host: closed, shut down, or its process ended */
-    TP_CONNECT_OTHER = 5,       /* `error` says why; 0: this host sent nothing, as without a free port */
+    TP_CONNECT_OTHER = 5,       /* `error` says why; 0: nothing was sent, or its owner had taken the error */
     TP_CONNECT_RESULTS,
 };
 

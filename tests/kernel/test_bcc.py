@@ -7,7 +7,6 @@ import ctypes
 import errno
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from kernel.connecting import connect, took_at_once
 from kernel.tracing import PATIENCE_S, RUNG, Tracing, traced
 from netns import Namespace, Shuttle
 from tickpath.event import ConnectResult, Counter, Kind, RowFlag, RowState
@@ -112,15 +112,6 @@ def _result(record: Any) -> tuple[ConnectResult, str | None]:
     return ConnectResult(int(connect["result"])), errno.errorcode.get(int(connect["error"]))
 
 
-def _connect(near: socket.socket, address: str, port: int, *, blocking: bool = True) -> str | None:
-    near.setblocking(blocking)
-    number = near.connect_ex((address, port))
-    if number == errno.EINPROGRESS:
-        assert select.select([], [near], [], 30)[1]
-        number = near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return errno.errorcode[number] if number else None
-
-
 @traced
 def test_bcc_serves_the_attempts_alone_and_says_why_no_more(tracing: Tracing) -> None:
     assert tracing.modes == {"readable": "none", "copied": "none", "state": "bcc", "asked": "none"}
@@ -136,7 +127,7 @@ def test_a_connect_lasts_as_long_as_the_peer_and_the_wire_took(
     with network.socket(socket.AF_INET if family == "IPv4" else socket.AF_INET6) as near:
         network.held_ns = 0
         before_ns = time.monotonic_ns()
-        assert _connect(near, address, OPEN_PORT) is None
+        assert connect(near, address, OPEN_PORT, blocking=True) is None
         took_ns = time.monotonic_ns() - before_ns
         far, _ = network.listening.accept()
         far.close()
@@ -170,8 +161,28 @@ def test_a_failure_has_the_error_that_the_application_saw(
 ) -> None:
     with network.socket() as near:
         port = near.getsockname()[1]
-        assert _connect(near, address, CLOSED_PORT, blocking=blocking) == wanted[1]
+        assert connect(near, address, CLOSED_PORT, blocking=blocking) == wanted[1]
         assert _result(_told(tracing, port)[0]) == wanted
+
+
+@traced
+@pytest.mark.parametrize(
+    ("address", "failed", "error"),
+    [(FAR[4], ConnectResult.REFUSED, "ECONNREFUSED"), (NOWHERE, ConnectResult.UNREACHABLE, "EHOSTUNREACH")],
+    ids=["refused", "unreachable"],
+)
+def test_whose_error_is_taken_at_once_has_not_aborted(
+    tracing: Tracing, network: _Network, address: str, failed: ConnectResult, error: str
+) -> None:
+    for _ in range(20):
+        with network.socket() as near:
+            near.setblocking(False)
+            assert near.connect_ex((address, CLOSED_PORT)) == errno.EINPROGRESS
+            taking = took_at_once(near)
+            record, _row = _told(tracing, near.getsockname()[1])
+            taking.join()
+            assert taking.exitcode == getattr(errno, error)
+            assert _result(record) in {(failed, error), (ConnectResult.OTHER, None)}
 
 
 @traced
@@ -179,7 +190,7 @@ def test_without_an_answer_it_timed_out(tracing: Tracing, network: _Network) -> 
     with network.socket() as near:
         port = near.getsockname()[1]
         near.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, 300)
-        assert _connect(near, SILENT, CLOSED_PORT) == "ETIMEDOUT"
+        assert connect(near, SILENT, CLOSED_PORT, blocking=True) == "ETIMEDOUT"
         record, _ = _told(tracing, port)
         assert _result(record) == (ConnectResult.TIMED_OUT, "ETIMEDOUT")
         assert record["connect"]["latency_ns"] >= 300_000_000
@@ -214,7 +225,7 @@ def test_a_burst_is_told_whole_and_what_was_not_asked_for_is_not(tracing: Tracin
         for port in (OTHER_PORT, CLOSED_PORT):
             for _ in range(50):
                 with network.socket() as near:
-                    assert _connect(near, FAR[4], port) == "ECONNREFUSED"
+                    assert connect(near, FAR[4], port, blocking=True) == "ECONNREFUSED"
 
     threads = [threading.Thread(target=knock) for _ in range(2)]
     for thread in threads:
@@ -246,7 +257,7 @@ def test_where_the_kernel_has_no_types_connlat_tells_by_bcc() -> None:
             assert "mode=bcc" in said[-1]
             with socket.socket() as near:
                 near.bind(("127.0.0.1", 0))
-                assert _connect(near, "127.0.0.1", CLOSED_PORT) == "ECONNREFUSED"
+                assert connect(near, "127.0.0.1", CLOSED_PORT, blocking=True) == "ECONNREFUSED"
                 port = near.getsockname()[1]
             child.send_signal(signal.SIGINT)
             shown = [json.loads(line) for line in child.communicate(timeout=PATIENCE_S)[0].splitlines()]

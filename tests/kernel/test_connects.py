@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import select
 import signal
 import socket
 import struct
@@ -21,6 +20,7 @@ from typing import Any, Self
 
 import pytest
 
+from kernel.connecting import connect, took_at_once
 from kernel.tracing import Server, Tracing, cookie_of, traced
 from netns import Namespace, Shuttle, veth
 from tickpath.event import ConnectResult, Counter, Kind, RowFlag, RowState
@@ -29,7 +29,6 @@ from wire.capturing import wait_until
 
 USER_TIMEOUT = 18
 SYN = 0x02
-SYN_SENT = 2  # of tcpi_state
 DELAY_SECONDS = 0.03
 # Addresses that the far end answers for, routes to nowhere, and forbids; and one that no answer comes from.
 HERE = {4: "10.9.0.1", 6: "fd09::1"}
@@ -142,19 +141,6 @@ def told(tracing: Tracing, cookie: int) -> Told:
     return Told(record, row)
 
 
-def connect(near: socket.socket, address: str, port: int, *, blocking: bool) -> str | None:
-    """The error's name as the application saw it; None: it is connected."""
-    cookie_of(near)
-    near.setblocking(blocking)
-    number = near.connect_ex((address, port))
-    if number == errno.EINPROGRESS:
-        # Who asks sooner may take the error before the socket has stepped: docs/kernel.md.
-        wait_until(lambda: near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != SYN_SENT, what="the step")
-        assert select.select([], [near], [], 10)[1]
-        number = near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return errno.errorcode[number] if number else None
-
-
 FAMILIES = pytest.mark.parametrize("family", ["IPv4", "IPv6", "v4-mapped"])
 BLOCKING = pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
 
@@ -242,6 +228,26 @@ def test_what_a_router_answers_for_is_unreachable(
         assert connect(near, _address(addresses, family), 80, blocking=blocking) == error
         one = told(tracing, cookie_of(near))
         assert (one.result, one.error) == (ConnectResult.UNREACHABLE, error)
+
+
+@traced
+@pytest.mark.parametrize("answer", [(THERE, "ECONNREFUSED"), (NOWHERE, "EHOSTUNREACH")], ids=["refused", "unreachable"])
+def test_whose_error_is_taken_at_once_has_not_aborted(
+    tmp_path: Path, network: Network, answer: tuple[dict[int, str], str]
+) -> None:
+    """The error may be gone before the socket steps, and with it why; that its owner did not give up remains."""
+    addresses, error = answer
+    failed = {"ECONNREFUSED": ConnectResult.REFUSED, "EHOSTUNREACH": ConnectResult.UNREACHABLE}[error]
+    with Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
+        for _ in range(20):
+            with network.socket("IPv4") as near:
+                near.setblocking(False)
+                assert near.connect_ex((addresses[4], 80)) == errno.EINPROGRESS
+                taking = took_at_once(near)
+                one = told(tracing, cookie_of(near))
+                taking.join()
+                assert taking.exitcode == getattr(errno, error)
+                assert (one.result, one.error) in {(failed, error), (ConnectResult.OTHER, None)}
 
 
 @traced

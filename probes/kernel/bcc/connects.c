@@ -81,10 +81,8 @@ static __always_inline bool task_selected(const struct tp_kernel_config *config)
     return false;
 }
 
-static __always_inline int result_of(u32 error, u16 local_port) {
+static __always_inline int result_of(u32 error) {
     switch (error) {
-    case 0:
-        return local_port ? TP_CONNECT_ABORTED : TP_CONNECT_OTHER;
     case ECONNABORTED:
         return TP_CONNECT_ABORTED;
     case ECONNREFUSED:
@@ -118,9 +116,10 @@ static __always_inline void tell(u64 key, struct attempt *attempt, int result, u
 }
 
 #ifdef TP_HAS_ERRORS
+/* Error 0: the application had taken it before the tracepoint could read it. */
 static __always_inline void tell_failure(u64 key, struct attempt *attempt, struct ends *ends, u32 error) {
     closed.delete(ends);
-    tell(key, attempt, result_of(error, attempt->told.opened.local_port), error);
+    tell(key, attempt, result_of(error), error);
 }
 
 static __always_inline void ends_of(struct ends *ends, const struct attempt *attempt) {
@@ -152,7 +151,8 @@ static __always_inline void forget_closed(u64 key) {
     if (attempt->told.opened.event.time_ns) {
         struct ends ends = {};
         ends_of(&ends, attempt);
-        tell_failure(key, attempt, &ends, 0);
+        closed.delete(&ends);
+        tell(key, attempt, attempt->told.opened.local_port ? TP_CONNECT_ABORTED : TP_CONNECT_OTHER, 0);
     } else {
         attempts.delete(&key);
     }
@@ -236,8 +236,6 @@ TRACEPOINT_PROBE(sock, inet_sk_error_report) {
             forget_closed(key);
         return 0;
     }
-    if (args->error == 0) /* there is something in the error queue, as before a step that an ICMP message brings */
-        return 0;
     __builtin_memcpy(ends.local, args->saddr_v6, sizeof(ends.local));
     __builtin_memcpy(ends.remote, args->daddr_v6, sizeof(ends.remote));
     ends.local_port = args->sport;
@@ -252,6 +250,8 @@ TRACEPOINT_PROBE(sock, inet_sk_error_report) {
             return 0;
         }
     }
+    if (args->error == 0) /* there is something in the error queue, as before a step that an ICMP message brings */
+        return 0;
     failure.time_ns = bpf_ktime_get_ns();
     failures.update(&ends, &failure);
     return 0;

@@ -48,10 +48,14 @@ static __always_inline int error_of(const struct sock *sk) {
     return error ? error : LOAD(sk, sk_err_soft);
 }
 
-static __always_inline enum tp_connect_result failure(int error, __u32 segments_sent) {
+/* Without an error either its owner gives up, in a call that owns the socket; or an answer or a timer set one, and the
+ * application has taken it between that and the step: it was told why, and nobody else can be. */
+static __always_inline enum tp_connect_result without_error(const struct tcp_sock *tp, const struct sock *sk) {
+    return LOAD(tp, segs_out) && LOAD(sk, sk_lock.owned) ? TP_CONNECT_ABORTED : TP_CONNECT_OTHER;
+}
+
+static __always_inline enum tp_connect_result failure(int error) {
     switch (error) {
-    case 0:
-        return segments_sent ? TP_CONNECT_ABORTED : TP_CONNECT_OTHER;
     case ECONNABORTED: /* by its owner's administrator: ss -K */
         return TP_CONNECT_ABORTED;
     case ECONNREFUSED:
@@ -92,7 +96,7 @@ static __always_inline void tell_connect(const struct tcp_sock *tp, const struct
     event->connect.cgroup = attempt->cgroup;
     event->connect.pid = attempt->pid;
     event->connect.error = error;
-    event->connect.result = opened ? TP_CONNECT_OPENED : failure(error, LOAD(tp, segs_out));
+    event->connect.result = opened ? TP_CONNECT_OPENED : error ? failure(error) : without_error(tp, sk);
     tell_addresses(&told->opened, sk);
     told->opened.local_port = bpf_ntohs(LOAD(tp, inet_conn.icsk_inet.inet_sport)); /* the other is 0 after a failure */
     told->opened.irs = opened ? sequence_of(tp, 0) - 1 : 0;

@@ -67,8 +67,13 @@ struct sock_common {
     atomic64_t skc_cookie;
 };
 
+typedef struct {
+    int owned;
+} socket_lock_t;
+
 struct sock {
     struct sock_common __sk_common;
+    socket_lock_t sk_lock;
     struct sock_cgroup_data sk_cgrp_data;
     __u16 sk_type;
     __u16 sk_protocol;
