@@ -82,7 +82,7 @@ int tp_dpdk_stamps_read(struct tp_dpdk_stamps *stamps, struct tp_event *out) {
     *out = (struct tp_event){.kind = TP_KIND_CLOCK, .clock = tsc ? TP_CLOCK_TSC : TP_CLOCK_NIC, .row = TP_ROW_NONE};
     if (!tsc) {
         if (stamps->read_before)
-            best.time_ns = tp_dpdk_unwrap(stamps, (uint64_t)best.time_ns);
+            best.time_ns = tp_dpdk_unwrap(stamps, (uint64_t)best.time_ns, tp_dpdk_stamps_now(stamps, read_tsc));
         stamps->read_before = true;
         atomic_store_explicit(&stamps->reference, best.time_ns, memory_order_relaxed);
         struct tp_converted at;

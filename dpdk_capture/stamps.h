@@ -4,8 +4,8 @@
  * per burst.
  *
  * A record carries the raw stamp; so that a reader can convert it, the first loop of a port publishes readings of the
- * clock behind it. A counter of fewer than 64 bits is unwrapped against the last reading, which all loops of the port
- * share.
+ * clock behind it. A counter of fewer than 64 bits is unwrapped against where it must be by now, as the last reading
+ * and its rate tell all loops of the port: however often it came round since.
  */
 #ifndef TICKPATH_DPDK_STAMPS_H
 #define TICKPATH_DPDK_STAMPS_H
@@ -42,30 +42,38 @@ int tp_dpdk_stamps_open(struct tp_dpdk_stamps *, const struct tp_dpdk_port *, ch
  * first loop. -EAGAIN: there is nothing to publish, the clock is the host's own. -errno of the driver. */
 int tp_dpdk_stamps_read(struct tp_dpdk_stamps *, struct tp_event *out);
 
-static inline int64_t tp_dpdk_unwrap(const struct tp_dpdk_stamps *stamps, uint64_t raw) {
+/* Where the counter, unwrapped, is at `tsc`: as the last reading says, where no rate is known yet. */
+static inline int64_t tp_dpdk_stamps_now(const struct tp_dpdk_stamps *stamps, uint64_t tsc) {
+    int64_t reference = atomic_load_explicit(&stamps->reference, memory_order_relaxed);
+    double rate = atomic_load_explicit(&stamps->ticks_per_tsc, memory_order_relaxed);
+    int64_t since = (int64_t)(tsc - atomic_load_explicit(&stamps->reference_tsc, memory_order_relaxed));
+    return rate > 0 ? reference + (int64_t)((double)since * rate) : reference;
+}
+
+static inline int64_t tp_dpdk_unwrap(const struct tp_dpdk_stamps *stamps, uint64_t raw, int64_t now) {
     unsigned bits = stamps->driver->bits;
     if (bits >= 64)
         return (int64_t)raw;
-    int64_t reference = atomic_load_explicit(&stamps->reference, memory_order_relaxed);
-    uint64_t ahead = (raw - (uint64_t)reference) << (64 - bits);
-    return reference + ((int64_t)ahead >> (64 - bits));
+    uint64_t ahead = (raw - (uint64_t)now) << (64 - bits);
+    return now + ((int64_t)ahead >> (64 - bits));
 }
 
 /* Stamps that a burst of now can have: after a step of the clock, until a reading shows it, they are none of these. */
 struct tp_dpdk_plausible {
+    int64_t now;
     int64_t first;
     int64_t last;
 };
 
 static inline struct tp_dpdk_plausible tp_dpdk_stamps_plausible(const struct tp_dpdk_stamps *stamps, uint64_t tsc) {
-    struct tp_dpdk_plausible all = {INT64_MIN, INT64_MAX};
-    double rate = stamps->driver ? atomic_load_explicit(&stamps->ticks_per_tsc, memory_order_relaxed) : 0;
+    if (!stamps->driver)
+        return (struct tp_dpdk_plausible){0, INT64_MIN, INT64_MAX};
+    int64_t now = tp_dpdk_stamps_now(stamps, tsc);
+    double rate = atomic_load_explicit(&stamps->ticks_per_tsc, memory_order_relaxed);
     if (rate <= 0)
-        return all;
-    int64_t since = (int64_t)(tsc - atomic_load_explicit(&stamps->reference_tsc, memory_order_relaxed));
-    int64_t now = atomic_load_explicit(&stamps->reference, memory_order_relaxed) + (int64_t)((double)since * rate);
+        return (struct tp_dpdk_plausible){now, INT64_MIN, INT64_MAX};
     int64_t second = (int64_t)((double)stamps->tsc_hz * rate);
-    return (struct tp_dpdk_plausible){now - second, now + second / 1000};
+    return (struct tp_dpdk_plausible){now, now - second, now + second / 1000};
 }
 
 /* Puts the port's own stamp of a frame into its record. false: the frame has none that can be. */
@@ -82,7 +90,7 @@ static inline bool tp_dpdk_stamp(const struct tp_dpdk_stamps *stamps, const stru
         event->segment.bound_ns = driver->tick_ns;
         return true;
     }
-    int64_t time = tp_dpdk_unwrap(stamps, raw);
+    int64_t time = tp_dpdk_unwrap(stamps, raw, plausible->now);
     if (time < plausible->first || time > plausible->last)
         return false;
     event->source = driver->source;
