@@ -25,7 +25,7 @@ HAS_DPDK = importlib.util.find_spec("tickpath.lab.bench._dpdk_bench")
 
 def _bench(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "tickpath", "bench", "--output", str(tmp_path / "bench.json"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=tmp_path, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path, check=False)
 
 
 def test_a_quick_run_has_every_row(tmp_path: Path) -> None:
