@@ -44,11 +44,10 @@ static __always_inline int on_answered(void) {
     return 0;
 }
 
-/* When this thread asked for what it is being given; 0: not known. */
-static __always_inline __u64 asked_ns(const struct sock *sk) {
+/* When the current thread asked for what it is being given; 0: not known. */
+static __always_inline __u64 asked_ns(const struct sock *sk, __u64 thread) {
     if (!config.asked)
         return 0;
-    __u64 thread = bpf_get_current_pid_tgid();
     const struct asking *known = bpf_map_lookup_elem(&asking, &thread);
     return known && known->sk == (__u64)sk ? known->asked_ns : 0;
 }

@@ -36,14 +36,25 @@
 #define IPPROTO_TCP 6
 #define SOCK_STREAM 1
 
-/* The TCP socket that a whole socket is; 0 when it is another kind. */
-static __always_inline struct tcp_sock *tcp_of(struct sock *sk) {
-#ifdef TP_PROBE_READ
+#ifndef TP_PROBE_READ
+/* Linux 6.2. */
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+#endif
+
+/* The TCP socket that a whole socket is; 0 when it is another kind. Where the verifier takes the program's word for the
+ * type, as it does for a kernel pointer that is only read through, that costs a tenth of a hook less than the helper.
+ */
+static __always_inline const struct tcp_sock *tcp_of(struct sock *sk) {
+#ifndef TP_PROBE_READ
+    if (!bpf_rdonly_cast)
+        return bpf_skc_to_tcp_sock(sk);
+#endif
     if (LOAD(sk, sk_type) != SOCK_STREAM || LOAD_BITS(sk, sk_protocol) != IPPROTO_TCP)
         return 0;
-    return (struct tcp_sock *)sk;
+#ifdef TP_PROBE_READ
+    return (const struct tcp_sock *)sk;
 #else
-    return bpf_skc_to_tcp_sock(sk);
+    return bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
 #endif
 }
 

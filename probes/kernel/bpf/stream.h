@@ -52,8 +52,9 @@ static __always_inline void tell_interval(const struct tcp_sock *tp, const struc
     event->interval.cookie = at->cookie;
     event->interval.seq = sequence_of(tp, to);
     /* Whoever ran the softirq that made it readable has no part in it. */
-    event->interval.pid = kind == TP_KIND_COPIED ? bpf_get_current_pid_tgid() >> 32 : 0;
-    event->interval.asked_ns = kind == TP_KIND_COPIED ? asked_ns(sk) : 0;
+    __u64 reader = kind == TP_KIND_COPIED ? bpf_get_current_pid_tgid() : 0;
+    event->interval.pid = reader >> 32;
+    event->interval.asked_ns = reader ? asked_ns(sk, reader) : 0;
     submit(event);
 }
 
@@ -172,7 +173,7 @@ static __always_inline int on_readable(struct sock *sk) {
     if (!selected(sk))
         return 0;
     __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = tcp_of(sk);
+    const struct tcp_sock *tp = tcp_of(sk);
     struct tp_kernel_progress *at = tp ? progress_of(tp, sk, false, now_ns) : 0;
     if (!at)
         return 0;
@@ -188,7 +189,7 @@ static __always_inline int on_copied(struct sock *sk) {
     if (!selected(sk))
         return 0;
     __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = tcp_of(sk);
+    const struct tcp_sock *tp = tcp_of(sk);
     struct tp_kernel_progress *at = tp ? progress_of(tp, sk, true, now_ns) : 0;
     if (!at)
         return 0;
@@ -240,7 +241,7 @@ static __always_inline int on_state(struct sock *sk, int state) {
     if ((state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT) || !selected(sk))
         return 0;
     __u64 now_ns = bpf_ktime_get_ns();
-    struct tcp_sock *tp = tcp_of(sk);
+    const struct tcp_sock *tp = tcp_of(sk);
     if (!tp)
         return 0;
     if (state == BPF_TCP_SYN_SENT)
