@@ -25,6 +25,7 @@ from kernel.tracing import (
     cookie_of,
     spans,
     traced,
+    waiting,
 )
 from tickpath.event import Counter, Kind
 from wire.capturing import wait_until
@@ -157,8 +158,9 @@ def test_a_reader_that_shut_down_its_side_still_has_what_comes(tmp_path: Path) -
             assert_covers_once(tracing.of(kind, peers.cookie), 150)
 
 
-def _queued(sock: socket.socket, request: int) -> int:
-    return int.from_bytes(fcntl.ioctl(sock, request, bytes(4)), "little")
+def _unsent(sock: socket.socket) -> int:
+    """How many of its bytes the peer has not acknowledged: SIOCOUTQ."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), "little")
 
 
 @traced
@@ -176,10 +178,12 @@ def test_what_a_full_window_keeps_out_is_readable_when_it_is_let_in(tmp_path: Pa
 
         def all_told() -> bool:
             told = spans(tracing.reader.of(Kind.READABLE))
-            return bool(told) and told[-1][1] == _queued(near, termios.FIONREAD)
+            return bool(told) and told[-1][1] == waiting(near)
 
-        wait_until(lambda: _queued(peers.far, termios.TIOCOUTQ) > 0 and all_told())
-        inside, before_ns = _queued(near, termios.FIONREAD), time.monotonic_ns()
+        wait_until(lambda: _unsent(peers.far) > 0 and all_told())
+        # In this order: what is let in between the two is inside.
+        before_ns = time.monotonic_ns()
+        inside = waiting(near)
         got = 0
         while got < sent:
             got += len(near.recv(3000))

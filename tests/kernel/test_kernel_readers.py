@@ -11,17 +11,26 @@ import platform
 import select
 import socket
 import struct
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from kernel.tracing import Peers, Server, Tracing, assert_covers_once, assert_true_times, spans, traced
+from kernel.tracing import (
+    PATIENCE_S,
+    Peers,
+    Server,
+    Tracing,
+    assert_covers_once,
+    assert_readable_before_copied,
+    assert_true_times,
+    spans,
+    traced,
+    waiting,
+)
 from kernel.uring import ASYNC, Uring
 from netns import Namespace, veth
 from tickpath.event import Counter, Kind
@@ -131,17 +140,6 @@ def test_every_byte_is_told_once_however_it_is_taken(tmp_path: Path, reader: Cal
             assert max(end - begin for begin, end in spans(copied)) <= 97, "each message of recvmmsg by itself"
 
 
-def _waiting(sock: socket.socket) -> int:
-    """How many bytes could be read at once: SIOCINQ."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), "little")
-
-
-def _readable_before_copied(readable: np.ndarray, copied: np.ndarray) -> None:
-    """No byte was copied before it was readable: both cover the same bytes in order, so the last of each tells."""
-    last = np.searchsorted(readable["interval"]["to"], copied["interval"]["to"])
-    assert (readable["time_ns"][last] <= copied["time_ns"]).all()
-
-
 @traced
 @pytest.mark.parametrize("edge", [0, select.EPOLLET], ids=["level", "edge"])
 def test_readable_is_when_the_bytes_came_and_not_when_epoll_told(tmp_path: Path, edge: int) -> None:
@@ -149,9 +147,9 @@ def test_readable_is_when_the_bytes_came_and_not_when_epoll_told(tmp_path: Path,
         peers = server.connect()
         epoll.register(peers.near, select.EPOLLIN | edge)
         came_ns = []
-        for waiting in (100, 200, 300):
+        for _ in range(3):
             peers.send(100)
-            wait_until(lambda so_many=waiting: _waiting(peers.near) == so_many)
+            peers.arrive()
             came_ns.append(time.monotonic_ns())
         assert len(epoll.poll(10)) == 1, "three arrivals, told once"
         peers.read(1000)
@@ -198,7 +196,7 @@ def test_what_comes_while_the_reader_holds_the_socket_is_readable_when_it_lets_g
         reader = threading.Thread(target=peers.read_by, args=[lambda: peers.near.recv_into(page)])
         reader.start()
         try:
-            assert select.select([faults], [], [], 10)[0], "the reader waits for its page"
+            assert select.select([faults], [], [], PATIENCE_S)[0], "the reader waits for its page"
             peers.send(300)
 
             def held() -> int:
@@ -239,7 +237,7 @@ def test_a_busy_socket_s_intervals_are_whole_while_its_reader_copies(tmp_path: P
         assert tracing.count(Counter.EVENTS_LOST) == 0
         assert_covers_once(readable, total)
         assert_covers_once(copied, total)
-        _readable_before_copied(readable, copied)
+        assert_readable_before_copied(readable, copied)
 
 
 @traced
@@ -253,7 +251,7 @@ def test_pages_that_are_mapped_instead_of_copied_are_told_as_copied(tmp_path: Pa
             assert os.splice(taken, peers.far.fileno(), PAGE) == PAGE
         os.close(taken)
         os.close(given)
-        wait_until(lambda: _waiting(peers.near) == total)
+        wait_until(lambda: waiting(peers.near) == total)
         map_socket = _libc.mmap
         map_socket.restype = ctypes.c_void_p
         address = map_socket(None, ctypes.c_size_t(total), mmap.PROT_READ, mmap.MAP_SHARED, peers.near.fileno(), 0)

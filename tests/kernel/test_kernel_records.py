@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 
 from kernel.tracing import (
+    PATIENCE_S,
     Peers,
     Server,
     Tracing,
     assert_covers_once,
+    assert_readable_before_copied,
     assert_true_times,
     cookie_of,
     initial_sequence,
@@ -72,6 +74,7 @@ def _whole(peers: Peers) -> None:
 
 
 def _splicing(peers: Peers) -> None:
+    peers.arrive()
     out, into = os.pipe()
     try:
         peers.read_by(lambda: os.splice(peers.near.fileno(), into, 1 << 16))
@@ -118,7 +121,8 @@ def test_a_blocked_reader_s_bytes_are_copied_after_they_became_readable(tmp_path
         readable, copied = (tracing.of(kind, peers.cookie) for kind in (Kind.READABLE, Kind.COPIED))
         assert_covers_once(readable, 2000)
         assert_covers_once(copied, 2000)
-        assert all(r["time_ns"] <= c["time_ns"] for r, c in zip(readable, copied, strict=True))
+        # Not one by one: what comes while the reader is in its call may be told as one.
+        assert_readable_before_copied(readable, copied)
 
 
 @traced
@@ -186,6 +190,7 @@ def test_a_reader_that_wants_more_is_told_when_there_is_enough(tmp_path: Path) -
         wait_until(lambda: len(tracing.reader.of(Kind.READABLE)) == 1)
         peers.read(1000)
         peers.send(100)
+        peers.arrive()
         peers.near.setblocking(False)
         peers.read(1000)
         readable, copied = (tracing.of(kind, peers.cookie) for kind in (Kind.READABLE, Kind.COPIED))
@@ -286,7 +291,7 @@ def test_a_cgroup_selects_the_sockets_that_were_made_in_it_or_below(tmp_path: Pa
             far.sendall(b"x" * 10)
             wait_until(lambda: len(tracing.reader.of(Kind.COPIED)) > 0)
             far.close()
-            assert child.wait(20) == 0
+            assert child.wait(PATIENCE_S) == 0
             child.stdout.close()
             assert_covers_once(tracing.of(Kind.COPIED, cookie), 10)
             assert set(tracing.reader.of(Kind.READABLE)["interval"]["cookie"]) == {cookie}
@@ -306,6 +311,7 @@ def test_started_mid_stream_it_knows_where_the_stream_is(tmp_path: Path) -> None
         with Tracing(tmp_path, [server.selector]) as tracing:
             for _ in range(3):
                 peers.send(50)
+            peers.arrive()
             peers.read(70)
             peers.read(1000)
             irs = initial_sequence(peers.near, 1150)

@@ -199,6 +199,7 @@ def test_a_look_and_a_read_that_found_nothing_ask_for_nothing_later(tmp_path: Pa
         with pytest.raises(BlockingIOError):
             peers.near.recv(100)
         peers.send(100)
+        peers.arrive()
         assert peers.near.recv(100, socket.MSG_PEEK)
         out, into = os.pipe()
         peers.read_by(lambda: os.splice(peers.near.fileno(), into, 100))  # has no entry that is seen
@@ -287,11 +288,12 @@ def test_a_process_selects_the_sockets_that_it_holds_and_those_that_it_opens(tmp
             other.read(10)
             cookies.append(int(_line(child)))
             second, _ = server.listening.accept()
-            for n, far in enumerate((first, second)):
+            for far, cookie in zip((first, second), cookies, strict=True):
                 far.sendall(b"x" * 4)
-                wait_until(lambda n=n: len(tracing.reader.of(Kind.OPENED)) > n)
+                wait_until(lambda cookie=cookie: len(tracing.so_far(Kind.OPENED, cookie)) > 0)
                 far.sendall(b"x" * 6)
-            wait_until(lambda: all(len(tracing.reader.of(kind)) >= 2 for kind in (Kind.READABLE, Kind.COPIED)))
+            for cookie in cookies:
+                wait_until(lambda cookie=cookie: 10 in tracing.so_far(Kind.COPIED, cookie)["interval"]["to"])
             tracing.stop()
             # Of the one that was open before, the first event tells where it begins.
             assert spans(tracing.of(Kind.READABLE, cookies[0])) == [(4, 10)]

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import socket
+import termios
 import threading
 import time
 from bisect import bisect_right
@@ -25,7 +27,7 @@ from tickpath.probes.kernel.config import KernelConfig
 from tickpath.probes.kernel.programs import UnavailableError, load
 from tickpath.ring import RingWriter
 from tickpath.selector import Selector, packed
-from wire.capturing import Reader
+from wire.capturing import Reader, wait_until
 
 # The one that the probe's own configuration would take from the environment.
 RUNG = config.load(KernelConfig, "kernel").rung
@@ -103,6 +105,10 @@ class Tracing:
     def of(self, kind: Kind, cookie: int) -> np.ndarray:
         """The records of one connection, stopped first."""
         self.stop()
+        return self.so_far(kind, cookie)
+
+    def so_far(self, kind: Kind, cookie: int) -> np.ndarray:
+        """Those of them that were fetched."""
         records = self.reader.of(kind)
         body = "interval" if kind in (Kind.READABLE, Kind.COPIED) else "connection"
         return records[records[body]["cookie"] == cookie]
@@ -156,6 +162,10 @@ class Peers:
         self.sends.append(Span(self._sent, self._sent + size, before_ns, time.monotonic_ns()))
         self._sent += size
 
+    def arrive(self) -> None:
+        """Wait until all that was sent can be read: a softirq that was put off delivers it after send() returned."""
+        wait_until(lambda: waiting(self.near) == self._sent - self._read, PATIENCE_S, "all that was sent")
+
     def read(self, size: int, flags: int = 0) -> int:
         return self.read_by(lambda: len(self.near.recv(size, flags)))
 
@@ -174,6 +184,11 @@ class Peers:
 
 def cookie_of(sock: socket.socket) -> int:
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, 57, 8), "little")  # SO_COOKIE
+
+
+def waiting(sock: socket.socket) -> int:
+    """How many bytes could be read at once: SIOCINQ. The kernel has told of each of them: it asks under the lock."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), "little")
 
 
 class Server:
@@ -237,6 +252,12 @@ def assert_true_times(readable: np.ndarray, copied: np.ndarray, peers: Peers) ->
             if other[0] >= end:
                 break
             assert other[2] <= time_ns
+
+
+def assert_readable_before_copied(readable: np.ndarray, copied: np.ndarray) -> None:
+    """No byte was copied before it was readable: both cover the same bytes in order, so the last of each tells."""
+    last = np.searchsorted(readable["interval"]["to"], copied["interval"]["to"])
+    assert (readable["time_ns"][last] <= copied["time_ns"]).all()
 
 
 def _spanning(calls: list[Span], byte: int) -> Span:
