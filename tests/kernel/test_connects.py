@@ -21,7 +21,7 @@ from typing import Any, Self
 import pytest
 
 from kernel.connecting import connect, took_at_once
-from kernel.tracing import Server, Tracing, cookie_of, traced
+from kernel.tracing import PATIENCE_S, Server, Tracing, cookie_of, traced
 from netns import Namespace, Shuttle, veth
 from tickpath.event import ConnectResult, Counter, Kind, RowFlag, RowState
 from tickpath.selector import Selector, packed
@@ -466,10 +466,12 @@ def test_segments_out_of_order_and_sent_again_are_the_sockets_own_counts(tmp_pat
             peers.read(1 << 16)
         while peers.reads[-1].end < peers.sends[-1].end:
             peers.read(1 << 16)
-        sent_again = counted(peers.far, 100)  # tcpi_total_retrans
-        out_of_order = counted(peers.near, 224)  # tcpi_rcv_ooopack
-        peers.close()
-        wait_until(lambda: len(tracing.reader.of(Kind.CLOSED)) == 2, what="both ends closed")
+        ends = (peers.near, peers.far)
+        for end in ends:  # closed and there to be asked: an acknowledgement that is late has more sent again until then
+            end.shutdown(socket.SHUT_WR)
+        wait_until(lambda: len(tracing.reader.of(Kind.CLOSED)) == 2, PATIENCE_S, "both ends closed")
+        sent_again = sum(counted(end, 100) for end in ends)  # tcpi_total_retrans
+        out_of_order = sum(counted(end, 224) for end in ends)  # tcpi_rcv_ooopack
         tracing.stop()
         assert sent_again > 0
         assert out_of_order > 0

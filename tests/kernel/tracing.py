@@ -6,12 +6,14 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import signal
 import socket
 import termios
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -94,6 +96,15 @@ class Tracing:
 
     def claim(self, one: socket.socket) -> None:
         self._tracer.claim(one.fileno())
+
+    @contextmanager
+    def fetching(self) -> Iterator[Callable[[], None]]:
+        """What has the thread look for records, however long its interval is. Of the main thread."""
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        try:
+            yield lambda: signal.pthread_kill(self._thread.ident or 0, signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
     def stop(self) -> None:
         """Detach: all that happened so far is in the ring then."""
