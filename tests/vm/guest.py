@@ -157,7 +157,7 @@ def _once(
                 listen(output.read())
                 if stop and stop.is_set():
                     raise GuestError("stopped")
-                begun = begun or _BEGUN in (folder / "console").read_bytes()
+                begun = begun or _has_begun(folder)
                 if not begun and time.monotonic() - began > _BOOT_LIMIT_S:
                     break
                 time.sleep(0.1)
@@ -167,7 +167,7 @@ def _once(
             process.wait()
         listen(output.read())
     seconds = time.monotonic() - began
-    if _BEGUN not in (folder / "console").read_bytes():
+    if not _has_begun(folder):
         raise NotBootedError(f"not at its command after {seconds:.0f} s; {_last_words(folder)}")
     if not ended:
         raise GuestError(f"not at its end within {timeout_s:g} s; {_last_words(folder)}")
@@ -179,6 +179,12 @@ def _once(
     except (tarfile.TarError, OSError, ValueError):
         raise GuestError(f"ended without a result after {seconds:.0f} s; {_last_words(folder)}") from None
     return Ended(status, seconds)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Also where the kernel said something amid the line on the console: what the command said or left shows it too."""
+    left = any((folder / name).stat().st_size for name in ("output", "returned"))
+    return left or _BEGUN in (folder / "console").read_bytes()
 
 
 def quoted(words: list[str]) -> str:

@@ -32,6 +32,13 @@ def test_a_boot_that_fails_is_tried_again_and_said(tmp_path: Path, capfd: pytest
     assert "Oops" not in (tmp_path / "console").read_text()
 
 
+@pytest.mark.parametrize("life", ["echo words >>output; ", ""], ids=["said something", "left a result"])
+def test_a_kernel_that_speaks_amid_the_first_line_has_booted_nevertheless(tmp_path: Path, life: str) -> None:
+    amid = "echo 'tickpath: the guest ru[    9.1] rcu: INFO' >>console; "
+    assert boot(_emulator(tmp_path, amid + life + RETURNS), tmp_path, 60).status == 7
+    assert (tmp_path / "starts").read_text() == "1\n"
+
+
 def test_three_boots_that_fail_are_enough(tmp_path: Path) -> None:
     with pytest.raises(NotBootedError, match="Oops"):
         boot(_emulator(tmp_path, *["echo Oops >>console"] * 4), tmp_path, 60)
@@ -41,6 +48,6 @@ def test_three_boots_that_fail_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("life", [BEGINS, BEGINS + "exec sleep 60"], ids=["no result", "no end"])
 def test_what_fails_after_its_boot_is_not_tried_again(tmp_path: Path, life: str) -> None:
     with pytest.raises(GuestError) as failed:
-        boot(_emulator(tmp_path, life, BEGINS + RETURNS), tmp_path, 2)
+        boot(_emulator(tmp_path, life, BEGINS + RETURNS), tmp_path, 6)
     assert not isinstance(failed.value, NotBootedError)
     assert (tmp_path / "starts").read_text() == "1\n"
