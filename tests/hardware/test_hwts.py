@@ -40,6 +40,10 @@ COMMAND = [sys.executable, "-P", "-m", "tickpath"]
 # Emulated processors are slow.
 PATIENCE_S = 240.0
 LONG_S = 700.0
+# Longer than any test: a clock that is set back by that shows nothing that it has shown before, and each stamp has but
+# one true moment.
+FAR_NS = 3600 * 10**9
+WINDOW_NS = 60 * 10**9
 
 
 def _missing() -> str:
@@ -261,10 +265,10 @@ def test_the_bound_holds_in_every_check_through_drift_and_steps(peer: Namespace,
             lambda: clock.tune(phc, 400),
             lambda: clock.step(phc, -1_000_000),
             lambda: clock.tune(phc, 50_000),
-            lambda: clock.step(phc, -37 * 10**9),
+            lambda: clock.step(phc, -FAR_NS),
             lambda: clock.tune(phc, -50_000),
             lambda: clock.step(phc, 20_000),
-            lambda: clock.step(phc, 37 * 10**9),
+            lambda: clock.step(phc, FAR_NS),
         ]
         done = 0
         deadline = time.monotonic() + LONG_S
@@ -293,6 +297,7 @@ def test_the_bound_holds_in_every_check_through_drift_and_steps(peer: Namespace,
     assert found["near_a_step"] > 0, "what lies near a step is left out, and said so"
 
 
+@pytest.mark.timeout(LONG_S + 60)
 def test_every_message_of_a_wss_feed_is_joined_by_the_nics_stamp(peer: Namespace, parts: Parts) -> None:
     wanted = 300
     phc = index_of("hwts0")
@@ -306,7 +311,8 @@ def test_every_message_of_a_wss_feed_is_joined_by_the_nics_stamp(peer: Namespace
     line = next(line for line in simulator.said().splitlines() if line.startswith("listening on"))
     port = line.rpartition(":")[2]
     parts.wire("--port", port, "--stamps", "hw")
-    with_room = Correlator(joined_capacity=1 << 14)
+    # The wire probe's processor may stand still for longer than a message waits elsewhere.
+    with_room = Correlator(joined_capacity=1 << 14, window_ns=WINDOW_NS)
     with_room.attach(parts.directory / "wire-hwts0.ring", from_start=True)
     feed = parts.start(
         *("feed", f"wss://{THERE}:{port}/public/stream?streams=btcusdt@depth@0ms/btcusdt@bookTicker"),
@@ -323,7 +329,7 @@ def test_every_message_of_a_wss_feed_is_joined_by_the_nics_stamp(peer: Namespace
     results = np.zeros(1 << 14, JOINED)
     joined = np.zeros(0, JOINED)
     stepped = False
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LONG_S
     while len(joined) < wanted:
         assert time.monotonic() < deadline, f"{len(joined)} of {wanted} messages; {feed.said()} {simulator.said()}"
         with_room.poll()
@@ -436,12 +442,13 @@ def _gives_up(parts: Parts, port: int, interface: str) -> dict[str, Any]:
     assert counters[Counter.HW_MISSING] >= 3
     assert reader.modes() == {"wire": {interface: "sw"}}
     (said,) = [line for line in probe.said().splitlines() if "given_up" in line]
-    first_ns = int(segments["segment"]["seen_ns"][0])
-    # What came after it gave up has no readings of the NIC's clock beside it.
-    last_ns = int(taken[taken["clock"] >= Clock.PHC]["reading"]["after_ns"].max())
+    # What it missed before it gave up: it is found out at the last of them.
+    missed_ns = segments["segment"]["seen_ns"][: counters[Counter.HW_MISSING]].astype(np.int64)
+    # So long nothing came, or nobody looked.
+    late_s = max(late_s, float(np.diff(missed_ns).max()) / 1e9)
     probe.stop()
     return {
-        "seconds": (last_ns - first_ns) / 1e9,
+        "seconds": float(missed_ns[-1] - missed_ns[0]) / 1e9,
         "stood_still_s": late_s,
         "said": said,
         "missing": counters[Counter.HW_MISSING],
