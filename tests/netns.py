@@ -54,7 +54,7 @@ class Namespace:
         )
         self._path = Path(f"/proc/{self._holder.pid}/ns/net")
         own = Path("/proc/self/ns/net").stat().st_ino
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (inode := self._inode()) in (0, own):
             if time.monotonic() > deadline or self._holder.poll() is not None:
                 self.close()
@@ -75,7 +75,7 @@ class Namespace:
 
     def run(self, *argv: str | Path) -> str:
         """Run to its end inside; its standard output. RuntimeError with what it said when it fails."""
-        done = subprocess.run(self.command(argv), capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(self.command(argv), capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
         return done.stdout

@@ -76,7 +76,7 @@ def test_nothing_stays_attached_however_it_ends(tmp_path: Path, probe_of: list[P
     assert all(map(_loaded, programs))
     probe.process.send_signal(number)
     assert probe.process.wait(PATIENCE_S) == (-9 if number == signal.SIGKILL else 0)
-    wait_until(lambda: not any(map(_loaded, programs)), what="the programs' end")
+    wait_until(lambda: not any(map(_loaded, programs)), PATIENCE_S, "the programs' end")
     if number != signal.SIGKILL:
         assert "event=stopped" in probe.log.read_text()
 
