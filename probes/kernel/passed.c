@@ -32,6 +32,10 @@ static uint64_t position(const struct tp_kernel_passed *passed, unsigned page) {
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
 
+bool tp_kernel_passed_left_over(const struct tp_kernel_passed *passed) {
+    return position(passed, 0) < position(passed, 1);
+}
+
 void tp_kernel_passed_begin(struct tp_kernel_passed *passed, int64_t now_ns) {
     passed->began_ns = now_ns; /* read before the position: what was over by then is before it */
     passed->reserved = position(passed, 1);

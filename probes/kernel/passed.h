@@ -23,6 +23,9 @@ struct tp_kernel_passed {
 int tp_kernel_passed_open(struct tp_kernel_passed *, int events_fd);
 void tp_kernel_passed_close(struct tp_kernel_passed *);
 
+/* Whether there is a record that was not taken. */
+bool tp_kernel_passed_left_over(const struct tp_kernel_passed *);
+
 /* Before the records are taken. */
 void tp_kernel_passed_begin(struct tp_kernel_passed *, int64_t now_ns);
 

@@ -16,6 +16,8 @@
 
 /* Events came in while this one was being taken: the drain is over, not failed. */
 #define ENOUGH (-EAGAIN)
+/* Longer than any processor stands still. */
+#define LAST_NS INT64_C(10000000000)
 
 static int take(void *context, void *data, size_t bytes);
 
@@ -139,6 +141,19 @@ static int drain(struct tp_tracer *tracer) {
     return result < 0 && result != ENOUGH ? result : 0;
 }
 
+/* Once nothing is attached. A record that a processor is still filling holds up those behind it: it stands still amid a
+ * program, and goes on. */
+static int drain_all(struct tp_tracer *tracer) {
+    int64_t until_ns = monotonic_ns() + LAST_NS;
+    int error = drain(tracer);
+    while (!error && tp_kernel_passed_left_over(&tracer->passed) && monotonic_ns() < until_ns) {
+        if (!tracer->taken)
+            poll(NULL, 0, 1);
+        error = drain(tracer);
+    }
+    return error;
+}
+
 /* ---- totals ---- */
 
 static uint64_t total_of(const struct tp_tracer *tracer, uint32_t counter) {
@@ -201,9 +216,7 @@ int tp_tracer_run(struct tp_tracer *tracer, int stop_fd, int interval_ms) {
             ready = errno == EINTR ? 0 : -errno;
     }
     tp_rungs_detach(&tracer->rungs);
-    do {
-        error = error ? error : drain(tracer);
-    } while (!error && tracer->taken >= TP_KERNEL_DRAIN);
+    error = error ? error : drain_all(tracer);
     count(tracer);
     return error ? error : ready < 0 ? ready : 0;
 }
