@@ -42,6 +42,7 @@ class _Network:
     def __init__(self) -> None:
         self.near, self.far = Namespace(), Namespace()
         self.held_ns = 0
+        self._ports: set[int] = set()
         self._taps = self.near.tap("t0"), self.far.tap("t0")
         self._shuttle = Shuttle(*self._taps, self._carry)
         for namespace, addresses in ((self.near, NEAR), (self.far, FAR)):
@@ -63,8 +64,13 @@ class _Network:
     def socket(self, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
         with self.near.entered():
             made = socket.socket(family)
-        # Bound first, so that an attempt can be found by what it came from.
+        # Bound first, so that an attempt can be found by what it came from: a port that none before it had.
         made.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        port = made.getsockname()[1]
+        if port in self._ports:
+            made.close()
+            return self.socket(family)
+        self._ports.add(port)
         return made
 
     def close(self) -> None:

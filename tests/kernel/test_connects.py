@@ -174,7 +174,8 @@ def test_a_connect_lasts_as_long_as_the_peer_and_the_wire_took(
             one = told(tracing, cookie_of(near))
             assert one.result is ConnectResult.OPENED
             assert one.error is None
-            assert sum(held_ns) <= one.latency_ns <= took_ns
+            # The first of them: where everything is slow, another may be sent for nothing.
+            assert held_ns[0] <= one.latency_ns <= took_ns
             assert before_ns + one.latency_ns <= one.record["time_ns"] <= before_ns + took_ns
             assert one.record["connect"]["pid"] == os.getpid()
             assert bytes(one.row["comm"]).decode() == Path("/proc/thread-self/comm").read_text().strip()
@@ -250,6 +251,12 @@ def test_whose_error_is_taken_at_once_has_not_aborted(
                 assert (one.result, one.error) in {(failed, error), (ConnectResult.OTHER, None)}
 
 
+def _unreachables(namespace: Namespace) -> int:
+    """How many ICMP messages of that kind it was sent."""
+    names, values = (line.split() for line in namespace.run("cat", "/proc/net/snmp").splitlines() if "Icmp:" in line)
+    return int(values[names.index("InDestUnreachs")])
+
+
 @traced
 def test_an_error_that_came_during_the_call_is_why_its_owner_gave_up(tmp_path: Path) -> None:
     """On one host the answer comes before connect returns: TCP only notes it, and goes on asking."""
@@ -266,6 +273,7 @@ def test_an_error_that_came_during_the_call_is_why_its_owner_gave_up(tmp_path: P
             cookie = cookie_of(trying)
             trying.setblocking(False)
             assert trying.connect_ex((NOWHERE[4], 80)) == errno.EINPROGRESS
+            wait_until(lambda: _unreachables(near) > 0, what="the answer, where its softirq was put off")
             trying.close()
             one = told(tracing, cookie)
             assert (one.result, one.error) == (ConnectResult.UNREACHABLE, "EHOSTUNREACH")
