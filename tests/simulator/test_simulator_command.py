@@ -78,7 +78,7 @@ def test_wss_names_its_authority(tmp_path: Path) -> None:
 
 
 def test_a_duration_ends_it() -> None:
-    process = _start("--duration", "0.3", "--json")
+    process = _start("--duration", "1", "--json")
     heard = Listener(_port(process), PATH).read_all()
     output, _ = _end(process)
     assert json.loads(output)["messages"] == len(heard.messages) > 0

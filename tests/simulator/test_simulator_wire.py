@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import socket
 import ssl
@@ -132,12 +133,12 @@ def test_one_send_of_many_records(recording: Path) -> None:
 @pytest.mark.parametrize("tls", TLS)
 def test_split_messages_arrive_in_parts(recording: Path, tls: str | None) -> None:
     shape = Shape(split=4, split_pause_ns=5_000_000)
-    with Simulator(_config(recording, tls=tls, messages=10, shape=shape)) as simulator:
+    with Simulator(_config(recording, tls=tls, messages=40, shape=shape)) as simulator:
         heard = _hear(simulator, "/public/ws/btcusdt@bookTicker")
-    # Without pauses ten messages come in a few; with them a slow reader may still find two parts at once.
-    assert len(heard.chunks) > 15
+    # Without pauses they come in a few; with them a slow reader may still find many parts at once.
+    assert len(heard.chunks) > 45
     if tls:
-        assert len(heard.records) >= 40
+        assert len(heard.records) >= 160
 
 
 def test_padding_hides_the_length(recording: Path) -> None:
@@ -192,10 +193,11 @@ def test_compression_is_not_offered(recording: Path) -> None:
 
 
 def test_pings_are_sent_and_pongs_checked(recording: Path) -> None:
-    config = _config(recording, at_end=AtEnd.HOLD, ping_interval_ns=20_000_000)
+    # Three intervals are given to answer a ping in: more than this thread may have to wait for its turn.
+    config = _config(recording, at_end=AtEnd.HOLD, ping_interval_ns=300_000_000)
     with Simulator(config) as simulator:
         listener = Listener(simulator.port, PUBLIC)
-        while simulator.connections == [] or simulator.connections[0].pongs < 5:
+        while simulator.connections == [] or simulator.connections[0].pongs < 3:
             assert listener.read_some()
         assert simulator.connections[0].unknown_pongs == 0
         listener.close()
@@ -305,9 +307,9 @@ def test_a_huge_message_comes_first(recording: Path, tls: str | None) -> None:
 
 
 def test_a_silent_exchange_sends_nothing(recording: Path) -> None:
-    with Simulator(_config(recording, faults=Faults(silent=True), ping_interval_ns=10_000_000)) as simulator:
+    with Simulator(_config(recording, faults=Faults(silent=True), ping_interval_ns=300_000_000)) as simulator:
         listener = Listener(simulator.port, PUBLIC)
-        while listener.heard.frames.count(0x9) < 3:
+        while listener.heard.frames.count(0x9) < 2:
             assert listener.read_some()
         assert listener.heard.messages == []
         listener.close()
@@ -521,6 +523,7 @@ def test_a_log_that_cannot_be_written_is_counted(recording: Path) -> None:
 
 
 def test_nothing_is_left_behind(recording: Path) -> None:
+    gc.collect()  # what other tests left to it must not go meanwhile
     before = set(Path("/proc/self/fd").iterdir()), threading.active_count()
     with Simulator(_config(recording, tls="1.3", messages=5)) as simulator:
         ca = simulator.ca_path
