@@ -126,8 +126,11 @@ class Peer:
                 raise
         self.raw(self.outgoing.read())
 
-    def accept(self, status: bytes | None = None) -> None:
-        """Answer the WebSocket handshake: 101, or `status` (a status line's rest, with headers)."""
+    def accept(self, status: bytes | None = None, *, then: bytes | None = None) -> None:
+        """Answer the WebSocket handshake: 101, or `status` (a status line's rest, with headers).
+
+        `then`: a message that comes with the answer, in one piece.
+        """
         while b"\r\n\r\n" not in self.request:
             data = self.read()
             if not data:
@@ -141,8 +144,10 @@ class Peer:
         accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         self.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + (b"" if then is None else frame(then))
         )
+        if then is not None:
+            self.note(then)
 
     def drain(self) -> None:
         """Read until the client is gone."""
@@ -173,7 +178,7 @@ class Server:
 
     def peer(self, number: int) -> Peer:
         """The server's side of connection `number`, as soon as it was accepted."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while len(self.peers) <= number:
             assert time.monotonic() < until, f"connection {number} never came"
             time.sleep(0.002)
