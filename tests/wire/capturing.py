@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from netns import Namespace
+from tickpath.clock import read_realtime
 from tickpath.event import RECORD, Counter, Kind
 from tickpath.probes.wire._capture import SNAP_BYTES, Capture
 from tickpath.probes.wire.config import BLOCK_BYTES
@@ -40,13 +41,19 @@ class Reader:
         records = self.all()
         return records[records["kind"] == kind]
 
-    def wait(self, kind: Kind, count: int, seconds: float = 15) -> np.ndarray:
+    def wait(self, kind: Kind, count: int, seconds: float = 60) -> np.ndarray:
         """At least so many records of a kind; AssertionError when they do not come."""
         wait_until(lambda: len(self.of(kind)) >= count, seconds, f"{count} {kind.name}")
         return self.of(kind)
 
     def count(self, counter: Counter) -> int:
         return self.ring.counters()[counter]
+
+
+def realtime_offset_ns() -> int:
+    """CLOCK_REALTIME less CLOCK_MONOTONIC, from the shortest of many readings: the reader may lose its processor."""
+    reading = read_realtime(50)
+    return reading.time_ns - (reading.before_ns + reading.after_ns) // 2
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60, what: str = "it") -> None:

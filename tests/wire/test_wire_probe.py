@@ -25,6 +25,7 @@ from tickpath.selector import Selector
 from wire.capturing import Capturing, Reader, wait_until
 
 COMMAND = [sys.executable, "-m", "tickpath", "probe", "wire"]
+_TCPI_UNACKED, _TCPI_DATA_SEGS_OUT, _TCPI_BYTES_SENT = 24, 156, 200  # linux/tcp.h, struct tcp_info
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1
 
 
@@ -44,11 +45,11 @@ class Probe:
         return self.log.read_text()
 
     def ready(self, times: int = 1) -> None:
-        wait_until(lambda: self.said().count("event=ready") >= times, 30, f"event=ready (it said: {self.said()})")
+        wait_until(lambda: self.said().count("event=ready") >= times, 60, f"event=ready (it said: {self.said()})")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 class Probes:
@@ -100,7 +101,7 @@ def connected(
     """A connection: the end that sends, and the end on the captured host."""
     with host.entered():
         client = socket.socket(listener.family, socket.SOCK_STREAM)
-        client.settimeout(20)
+        client.settimeout(60)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if local_port:
             client.bind(("", local_port))
@@ -137,6 +138,25 @@ def tap_wire(
         finally:
             os.close(near)
             os.close(far)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a sender's kernel says it put on the wire, which includes what it sent again: a busy host makes it do so."""
+
+    segments: int
+    data_bytes: int
+
+
+def sent(server: socket.socket) -> Sent:
+    """Once all is acknowledged: nothing is sent again then."""
+
+    def told(at: int, form: str = "=I") -> int:
+        info = server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
+        return int(struct.unpack_from(form, info, at)[0])
+
+    wait_until(lambda: told(_TCPI_UNACKED) == 0, what="acknowledgement")
+    return Sent(told(_TCPI_DATA_SEGS_OUT), told(_TCPI_BYTES_SENT, "=Q"))
 
 
 def transfer(server: socket.socket, client: socket.socket, total: int) -> None:
@@ -188,11 +208,13 @@ def test_every_byte_is_captured_once_and_offsets_are_exact(address: str, tmp_pat
             with connected(listener, host) as (server, client):
                 transfer(server, client, total)
                 irs = irs_of(client, total)
+                data_bytes = sent(server).data_bytes
             capture.stop()
             segments = capture.reader.of(Kind.SEGMENT)
             seen = coverage(segments, irs)
             assert len(seen) == total
-            assert (seen == 1).all()
+            assert (seen >= 1).all()
+            assert seen.sum() == data_bytes, "each as often as it was sent"
             row = capture.reader.ring.rows()[int(segments["row"][0])]
             assert row["flags"] & RowFlag.HAS_IRS
             assert row["irs"] == irs
@@ -210,12 +232,13 @@ def test_loopback_frames_are_seen_once_on_their_way_in(probes: Probes) -> None:
         with connected(listener, host) as (server, client):
             transfer(server, client, total)
             irs = irs_of(client, total)
+            data_bytes = sent(server).data_bytes
         assert probe.stop() == 0
         segments = reader.of(Kind.SEGMENT)
         seen = coverage(segments, irs)
         assert len(seen) == total
-        # Each frame once, not going out and coming in: then all would be seen twice. A busy host sends some again.
-        assert (seen == 1).mean() > 0.5
+        assert (seen >= 1).all()
+        assert seen.sum() == data_bytes, "each frame once, not going out and coming in"
         assert (segments["segment"]["length"] > 1500).any()  # the sender's own large frames: nobody merged them
         assert not (segments["flags"] & SegmentFlag.MERGED).any()
         assert (segments["source"] == Source.SW).all()
@@ -241,7 +264,9 @@ def test_each_stamp_lies_between_sending_and_receiving(wire: str, tmp_path: Path
                     truth.append((before_ns, time.time_ns()))
             capture.stop()
             segments = capture.reader.of(Kind.SEGMENT)
-        stamps = segments["time_ns"][segments["segment"]["length"] > 0]
+        data = segments[segments["segment"]["length"] > 0]
+        # Of what was sent again, the first.
+        stamps = data["time_ns"][np.unique(data["segment"]["seq"] - data["segment"]["seq"][0], return_index=True)[1]]
         assert len(stamps) == len(truth)
         assert all(before <= stamp <= after for stamp, (before, after) in zip(stamps, truth, strict=True))
 
@@ -361,13 +386,13 @@ def test_ctrl_c_stops_it_cleanly_and_its_thread_stays_on_its_processor(probes: P
         probe = probes.start(host, "--interface", "lo", "--cpu", str(cpu))
         probe.ready()
         reader = probes.reader("lo")
-        tasks = Path(f"/proc/{probe.process.pid}/task").iterdir()
+        tasks = list(Path(f"/proc/{probe.process.pid}/task").iterdir())
         assert {cpu} in [os.sched_getaffinity(int(task.name)) for task in tasks]
         probe.process.send_signal(signal.SIGINT)
-        assert probe.process.wait(20) == 0
+        assert probe.process.wait(60) == 0
         assert len(reader.of(Kind.BYE)) == 1
         nowhere = probes.start(host, "--interface", "lo", "--cpu", "4000")
-        assert nowhere.process.wait(20) == 2
+        assert nowhere.process.wait(60) == 2
         assert "cannot run on processor 4000" in nowhere.said()
 
 
@@ -376,7 +401,7 @@ def test_once_its_ring_is_there_it_misses_no_handshake(probes: Probes) -> None:
     with Namespace() as host, listening(host, "127.0.0.1") as listener:
         probe = probes.start(host, "--interface", "lo", "--port", str(port_of(listener)))
         ring = probes.directory / "wire-lo.ring"
-        wait_until(ring.exists, 30, "the ring")
+        wait_until(ring.exists, 60, "the ring")
         with connected(listener, host) as (server, client):
             transfer(server, client, 1000)
             irs = irs_of(client, 1000)
@@ -392,7 +417,7 @@ def test_a_second_probe_of_an_interface_is_refused(probes: Probes) -> None:
     with Namespace() as host:
         probes.start(host, "--interface", "lo").ready()
         second = probes.start(host, "--interface", "lo")
-        assert second.process.wait(20) == 1
+        assert second.process.wait(60) == 1
         assert "Traceback" not in second.said()
 
 
@@ -413,11 +438,14 @@ def test_a_stalled_probe_counts_what_the_kernel_dropped(probes: Probes) -> None:
                 client.recv(1)
             probe.process.send_signal(signal.SIGCONT)
             irs = irs_of(client, 3000)
+            out = sent(server).segments
         assert probe.stop() == 0
         segments = reader.of(Kind.SEGMENT)
         missed = 3000 - int((coverage(segments, irs) > 0).sum())
+        captured = int((segments["segment"]["length"] > 0).sum())
         # Beside the data only a handful of other frames (SYN-ACK, FIN, ACK) came in.
-        assert missed <= reader.count(Counter.FRAMES_DROPPED) <= missed + 10
+        assert missed <= reader.count(Counter.FRAMES_DROPPED)
+        assert out - captured <= reader.count(Counter.FRAMES_DROPPED) <= out - captured + 10
         assert missed > 0
 
 
@@ -436,6 +464,7 @@ def test_an_interface_that_goes_and_comes_is_captured_again(probes: Probes) -> N
                 host.ip("link", "set", "veth0", "down")
                 wait_until(lambda: "interface_unavailable" in probe.said())
                 host.ip("link", "set", "veth0", "up")
+                probe.ready(times=2)
                 seen = len(reader.of(Kind.SEGMENT))
                 transfer(server, client, 1000)
                 reader.wait(Kind.SEGMENT, seen + 1)
@@ -464,7 +493,7 @@ def test_auto_follows_the_route_to_the_remote(probes: Probes) -> None:
         assert {path.name for path in probes.directory.glob("*.ring")} == {"wire-up0.ring", "wire-lo.ring"}
         assert probe.stop() == 0
         lost = probes.start(host)
-        assert lost.process.wait(20) == 69
+        assert lost.process.wait(60) == 69
         assert "no route tells which interface to watch; name one with --interface" in lost.said()
 
 
@@ -472,7 +501,7 @@ def test_auto_follows_the_route_to_the_remote(probes: Probes) -> None:
 def test_an_interface_that_does_not_exist_is_one_line(probes: Probes) -> None:
     with Namespace() as host:
         probe = probes.start(host, "--interface", "l0")
-        assert probe.process.wait(20) == 2
+        assert probe.process.wait(60) == 2
         assert probe.said().strip() == "tickpath probe: no interface 'l0' here; is it lo?"
 
 
@@ -480,7 +509,7 @@ def test_an_interface_that_does_not_exist_is_one_line(probes: Probes) -> None:
 def test_without_permission_one_line_tells_what_grants_it(probes: Probes) -> None:
     with Namespace() as host:
         probe = probes.start(host, "--interface", "lo", prefix=["setpriv", "--bounding-set", "-net_raw"])
-        assert probe.process.wait(20) == 77
+        assert probe.process.wait(60) == 77
         line = probe.said().strip()
         assert line.startswith("tickpath probe: capturing on lo needs CAP_NET_RAW")
         assert "setpriv" in line

@@ -20,7 +20,7 @@ from scapy.packet import Packet
 from netns import Namespace
 from tickpath.event import ROW_NONE, Clock, Counter, Kind, RowFlag, RowState, SegmentFlag, Source
 from tickpath.selector import Selector, packed
-from wire.capturing import Capturing, wait_until
+from wire.capturing import Capturing, realtime_offset_ns, wait_until
 
 pytestmark = [
     pytest.mark.root,
@@ -80,7 +80,7 @@ def test_a_segment_is_what_the_frame_says(tap: Tap) -> None:
     assert (body["frame"], body["seq"], body["ack"], body["length"], body["segments"]) == (1, 1000, 77, 300, 1)
     assert body["tcp_flags"] == 0x18
     assert body["ifindex"] == int(tap.namespace.ip("-o", "link", "show", "tap0").split(":")[0])
-    offset_ns = time.time_ns() - time.monotonic_ns()
+    offset_ns = realtime_offset_ns()
     assert second["time_ns"] - offset_ns < body["seen_ns"] + 1_000_000
 
 
@@ -270,7 +270,7 @@ def test_clocks_are_read_for_the_stamps(tap: Tap) -> None:
     with tap.capture().start() as capture:
         readings = capture.reader.wait(Kind.CLOCK, 4)
         real = readings[readings["clock"] == Clock.REALTIME]
-        offset_ns = time.time_ns() - time.monotonic_ns()
+        offset_ns = realtime_offset_ns()
         for reading in real:
             body = reading["reading"]
             assert body["before_ns"] <= body["after_ns"]
