@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from tickpath.lab.shuttle import Side, TruthWire
+import numpy as np
+
+from tickpath.lab.shuttle import Direction, Side, TruthWire
 
 _ETH_P_ALL = 3
 _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0
+_GLANCE_S = 0.02  # the most that one look at a quiet wire counts for
 _PORTS = itertools.count(20000)
 
 Address = IPv4Address | IPv6Address
@@ -36,14 +39,19 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = _TIMEOUT_S
 
 
 def settled(wire: TruthWire, quiet_s: float = 0.1) -> None:
-    """Wait until the wire is quiet: nothing new in its log for a while."""
-    seen, since = -1, time.monotonic()
+    """Wait until the wire is quiet: its shuttle waits for frames and logs none for a while.
+
+    Time in which this process, or the shuttle, waited for a processor or stood still says nothing, and does not count.
+    """
+    seen, quiet_for_s, before = -1, 0.0, time.monotonic()
 
     def quiet() -> bool:
-        nonlocal seen, since
-        if (now := len(wire.log())) != seen:
-            seen, since = now, time.monotonic()
-        return time.monotonic() - since > quiet_s
+        nonlocal seen, quiet_for_s, before
+        now, logged = time.monotonic(), len(wire.log())
+        waits = Path(f"/proc/{wire.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        quiet_for_s = quiet_for_s + min(now - before, _GLANCE_S) if waits and logged == seen else 0.0
+        seen, before = logged, now
+        return quiet_for_s > quiet_s
 
     wait_until(quiet, "quiet on the wire")
 
@@ -81,17 +89,36 @@ def send_paced(sender: socket.socket, receiver: socket.socket, count: int, size_
             got += len(receiver.recv(size_bytes - got))
 
 
-def _left(wire: TruthWire, side: Side) -> int:
-    """Frames that left the side's device: the shuttle has read them, or the kernel counts them as dropped."""
+def _left(wire: TruthWire, side: Side) -> tuple[int, int]:
+    """Frames that left the side's device: the shuttle has read them; the kernel counts them as dropped."""
     with wire.inside(side):
         lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
     (counters,) = (line.split()[1:] for line in lines if line.split()[0] == f"{side.device}:")
-    return int(counters[8]) + int(counters[11])
+    return int(counters[9]), int(counters[11])
 
 
-def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], quiet_s: float = 0.1) -> None:
-    """UDP datagrams, one after the other without waiting: nobody repeats one that is lost."""
+def send_bunch(
+    wire: TruthWire,
+    origin: Side,
+    target: Side,
+    sizes: list[int],
+    *,
+    waiting: int = 0,
+    copies: int = 0,
+    once_sent: Callable[[], None] = lambda: None,
+) -> None:
+    """UDP datagrams, one after the other without waiting: nobody repeats one that is lost.
+
+    Returns once the shuttle has taken them all and has logged what becomes of all but `waiting`, and so many copies.
+    """
     port = next(_PORTS)
+    direction = Direction.TO_CLIENT if origin is wire.server else Direction.TO_SERVER
+
+    def logged() -> tuple[int, int]:
+        log = wire.log()
+        copy = log["copy"][log["direction"] == direction] > 0
+        return int(np.count_nonzero(~copy)), int(np.count_nonzero(copy))
+
     with wire.inside(origin):
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with wire.inside(target):
@@ -99,11 +126,14 @@ def send_bunch(wire: TruthWire, origin: Side, target: Side, sizes: list[int], qu
     with sender, receiver:
         # Bound: a neighbour that says "no such port" would add frames of its own.
         receiver.bind((str(target.ipv4), port))
-        before = _left(wire, origin)
+        (taken, dropped), (originals, copied) = _left(wire, origin), logged()
         for size in sizes:
             sender.sendto(bytes(size), (str(target.ipv4), port))
-        wait_until(lambda: _left(wire, origin) - before >= len(sizes), "all datagrams in the shuttle")
-        settled(wire, quiet_s)
+        once_sent()
+        wait_until(lambda: sum(_left(wire, origin)) - taken - dropped >= len(sizes), "all datagrams in the shuttle")
+        lost = _left(wire, origin)[1] - dropped
+        wait_until(lambda: logged()[0] - originals >= len(sizes) - lost - waiting, "all datagrams in the log")
+        wait_until(lambda: logged()[1] - copied >= copies, "all copies in the log")
 
 
 def echo_answered(wire: TruthWire, origin: Side, target: Address, payload: bytes = b"tickpath") -> bool:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,17 @@ pytestmark = [
 ]
 
 COUNT = 400
+FOREVER_NS = 60_000_000_000  # the most that may be asked for
 
 
-def _bunch(faults: Faults, seed: int = 1, quiet_s: float = 0.1) -> Log:
+def _bunch(faults: Faults, seed: int = 1, *, waiting: int = 0, copies: int = 0) -> Log:
     """The log of COUNT datagrams from the server to the client, all of them candidates."""
     with TruthWire(WireConfig(seed=seed, to_client=faults)) as wire:
-        send_bunch(wire, wire.server, wire.client, list(range(COUNT)), quiet_s)
+        # All lie before the shuttle when it begins, however long their sender had to wait between two of them.
+        os.kill(wire.pid, signal.SIGSTOP)
+        begin = partial(os.kill, wire.pid, signal.SIGCONT)
+        sizes = list(range(COUNT))
+        send_bunch(wire, wire.server, wire.client, sizes, waiting=waiting, copies=copies, once_sent=begin)
     log = wire.log()
     assert (log["direction"] == Direction.TO_CLIENT).all()
     assert sorted(set(log["candidate"].tolist())) == list(range(1, COUNT + 1))
@@ -104,7 +111,8 @@ def test_a_frame_is_followed_by_its_copies() -> None:
 
 def test_copies_come_as_far_apart_as_asked() -> None:
     apart_ns = 3_000_000
-    log = _bunch(Faults(only_payload=False, duplicate=When(every=50), duplicate_copies=2, duplicate_apart_ns=apart_ns))
+    twice = Faults(only_payload=False, duplicate=When(every=50), duplicate_copies=2, duplicate_apart_ns=apart_ns)
+    log = _bunch(twice, copies=2 * (COUNT // 50))
     for n in range(50, COUNT + 1, 50):
         copies = log[log["candidate"] == n]
         assert copies["copy"].tolist() == [0, 1, 2]
@@ -114,7 +122,8 @@ def test_copies_come_as_far_apart_as_asked() -> None:
 
 
 def test_a_swapped_frame_comes_behind_the_next_n() -> None:
-    log = _bunch(Faults(only_payload=False, swap=When(every=10), swap_by=3, swap_wait_ns=10_000_000_000))
+    late = Faults(only_payload=False, swap=When(every=10), swap_by=3, swap_wait_ns=FOREVER_NS)
+    log = _bunch(late, waiting=1)
     expected = list(range(1, COUNT + 1))
     for n in range(10, COUNT - 3, 10):
         expected.remove(n)
@@ -127,7 +136,6 @@ def test_a_swapped_frame_comes_behind_the_next_n() -> None:
 
 
 def test_many_frames_swapped_at_once_each_let_n_go_first() -> None:
-    log = _bunch(Faults(only_payload=False, swap=When(probability=0.5), swap_by=4, swap_wait_ns=10_000_000_000))
     swapped = set(_chosen(1, Direction.TO_CLIENT, 4, 0.5, COUNT))
     expected: list[int] = []
     waiting: list[tuple[int, int]] = []
@@ -139,6 +147,8 @@ def test_many_frames_swapped_at_once_each_let_n_go_first() -> None:
         passed += 1
         expected += [n, *(late for late, turn in waiting if turn == passed)]
         waiting = [(late, turn) for late, turn in waiting if turn > passed]
+    half = Faults(only_payload=False, swap=When(probability=0.5), swap_by=4, swap_wait_ns=FOREVER_NS)
+    log = _bunch(half, waiting=len(waiting))
     assert log[has(log, Fate.FORWARDED)]["candidate"].tolist() == expected
     assert log[has(log, Fate.UNSENT)]["candidate"].tolist() == [late for late, _ in waiting]
 
@@ -151,7 +161,7 @@ def test_a_swapped_frame_does_not_wait_for_ever() -> None:
 
 
 def test_a_burst_is_released_when_it_is_full() -> None:
-    log = _bunch(Faults(only_payload=False, hold=When(every=40), hold_frames=10, hold_ns=10_000_000_000))
+    log = _bunch(Faults(only_payload=False, hold=When(every=40), hold_frames=10, hold_ns=FOREVER_NS), waiting=1)
     held = log[has(log, Fate.HELD)]
     expected = [n for start in range(40, COUNT, 40) for n in range(start, start + 10)]
     assert held[has(held, Fate.FORWARDED)]["candidate"].tolist() == expected
@@ -178,7 +188,7 @@ def test_delays_are_at_least_as_long_as_asked_and_keep_the_order() -> None:
 
 
 def test_frames_behind_a_delayed_one_wait_with_it() -> None:
-    log = _bunch(Faults(only_payload=False, delay=When(every=COUNT // 2), delay_ns=200_000_000), quiet_s=0.5)
+    log = _bunch(Faults(only_payload=False, delay=When(every=COUNT // 2), delay_ns=200_000_000))
     assert log["candidate"].tolist() == list(range(1, COUNT + 1))
     delayed = log[has(log, Fate.DELAYED)]
     assert delayed["candidate"].tolist() == [COUNT // 2, COUNT]

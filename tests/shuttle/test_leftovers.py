@@ -183,5 +183,5 @@ def test_the_shuttle_is_clean_under_sanitizers(sanitized: Path, gro: bool) -> No
 def test_frames_that_wait_at_the_end_are_freed(sanitized: Path) -> None:
     slow = Faults(only_payload=False, delay=When(every=2), delay_ns=60_000_000_000, hold=When(every=3))
     with TruthWire(WireConfig(to_client=slow), program=sanitized) as wire:
-        send_bunch(wire, wire.server, wire.client, [10] * 5000)
+        send_bunch(wire, wire.server, wire.client, [10] * 4000, waiting=3999)
     assert has(wire.log(), Fate.UNSENT).any()

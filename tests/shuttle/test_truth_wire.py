@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -174,7 +176,7 @@ def test_frames_that_wait_at_the_end_are_in_the_log() -> None:
     with TruthWire(WireConfig(to_client=slow, armed=False)) as wire:
         settled(wire)
         wire.arm()
-        send_bunch(wire, wire.server, wire.client, [100] * 7)
+        send_bunch(wire, wire.server, wire.client, [100] * 7, waiting=7)
     log = wire.log()
     assert has(log, Fate.UNSENT | Fate.DELAYED).sum() == 7
     assert not log[has(log, Fate.UNSENT)]["before_ns"].any()
@@ -186,18 +188,19 @@ def test_when_waiting_frames_fill_the_room_the_rest_waits_in_the_kernel() -> Non
         settled(wire)
         wire.arm()
         start = len(wire.log())
-        send_bunch(wire, wire.server, wire.client, [20] * 6000, quiet_s=0.6)
+        send_bunch(wire, wire.server, wire.client, [20] * 6000)
     log = wire.log()[start:]
     assert log["number"].tolist() == list(range(start + 1, start + 6001))
     assert has(log, Fate.FORWARDED | Fate.DELAYED).all()
 
 
 def test_frames_that_not_even_the_kernel_can_keep_are_counted() -> None:
-    slow = Faults(only_payload=False, delay=When(every=1), delay_ns=500_000_000)
     sent = 20_000
-    with TruthWire(WireConfig(to_client=slow)) as wire:
+    with TruthWire() as wire:
         assert wire.queue_drops() == 0
-        send_bunch(wire, wire.server, wire.client, [20] * sent, quiet_s=1.0)
+        os.kill(wire.pid, signal.SIGSTOP)
+        resume = partial(os.kill, wire.pid, signal.SIGCONT)
+        send_bunch(wire, wire.server, wire.client, [20] * sent, once_sent=resume)
         drops = wire.queue_drops()
     assert drops > 0
     assert len(wire.log()) + drops == sent
