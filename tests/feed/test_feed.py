@@ -344,7 +344,8 @@ def test_what_will_not_change_ends_even_a_feed_that_reconnects(recorder: Recorde
 
 
 def test_a_closed_port_is_one_line(recorder: Recorder) -> None:
-    with closed_port() as port, pytest.raises(ConnectError, match=f"cannot connect to 127.0.0.1:{port}: Connection ref"):
+    refused = "cannot connect to 127.0.0.1:{}: Connection refused"
+    with closed_port() as port, pytest.raises(ConnectError, match=refused.format(port)):
         Feed(
             subscribe(f"ws://127.0.0.1:{port}/ws/a@trade"),
             FeedSettings("test", reconnect=False),
