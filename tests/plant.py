@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import threading
 import time
 import urllib.request
@@ -24,24 +23,20 @@ from tickpath.errors import RingError
 from tickpath.event import RECORD, Kind
 from tickpath.exporter.exposition.summary import Summary
 from tickpath.lab.demo.processes import Child
+from tickpath.lab.ports import HeldPort
 from tickpath.lab.simulator.truth import Sent
 from tickpath.ring import SUFFIX, RingReader
 
 STREAM = "btcusdt@trade"
-_START_S = 40.0
+_LINGER_S = 40
+_START_S = 120.0
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.03)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -155,7 +150,8 @@ class Plant:
         self._simulate = tuple(simulate)
         self._feed_flags = tuple(feed)
         self._wire_flags = tuple(wire_flags)
-        self._port, self._exporter_port = free_port(), free_port()
+        self._held = HeldPort(), HeldPort()
+        self._port, self._exporter_port = (held.number for held in self._held)
         self._lives: dict[str, int] = defaultdict(int)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.children: dict[str, Child] = {}
@@ -185,6 +181,8 @@ class Plant:
             child.stop(10)
         for auditor in self.auditors.values():
             auditor.close()
+        for held in self._held:
+            held.close()
 
     # --- processes ---
 
@@ -203,7 +201,7 @@ class Plant:
             child.wait_until(lambda: self._get("/-/ready") is not None, _START_S, "answer on /-/ready")
         elif name == "simulator":
             log = self.folder / f"sent-{self._lives[name] + 1}.log"
-            flags = ("--port", str(self._port), "--log", str(log), *self._simulate)
+            flags = ("--port", str(self._port), "--log", str(log), "--linger", str(_LINGER_S), *self._simulate)
             child = self.child(name, "simulate", *flags)
             child.wait_until(lambda: "listening on" in child.output.read_text(), _START_S, "ready line")
         elif name == "wire":
@@ -223,7 +221,7 @@ class Plant:
     def kill(self, name: str) -> None:
         """-9, and see it dead."""
         os.kill(self.children[name].pid, signal.SIGKILL)
-        assert self.children[name].wait_for_end(10)
+        assert self.children[name].wait_for_end(60)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         os.kill(self.children[name].pid, number)
@@ -289,9 +287,10 @@ class Plant:
 
     def settle(self) -> Summary:
         """End sending, let everything under way arrive; the exporter's figures then."""
-        self.children["simulator"].stop(20)
+        # It ends once the feeds have taken all that it sent, or said goodbye.
+        self.children["simulator"].stop(2 * _LINGER_S)
         for name in (*self.feed_names, *(("wire",) if self._with_wire else ())):
-            self.children[name].stop(20)
+            self.children[name].stop(60)
         for auditor in self.auditors.values():
             auditor.close()
         wait_for(self._all_taken, "the exporter at every feed's head, by its own cursors")

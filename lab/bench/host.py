@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tickpath.errors import NotHereError, PermissionMissingError, RingError, TickpathError
 from tickpath.lab.demo.processes import Child
+from tickpath.lab.ports import HeldPort
 from tickpath.ring import SUFFIX, RingReader
 
 _START_S = 30.0
@@ -73,12 +74,6 @@ def undisturbed() -> Iterator[bool]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -104,11 +99,12 @@ class Probes:
         self._watched_port = watched_port
         self._kind = kind
         self.rings = folder / "rings"
+        self._port = HeldPort()
 
     def __enter__(self) -> Probes:
         self._folder.mkdir(parents=True, exist_ok=True)
         environment = {"TICKPATH_DIRECTORY": str(self.rings)}
-        port = _free_port()
+        port = self._port.number
         self.exporter = Child("exporter", ["exporter", "--listen", f"127.0.0.1:{port}"], self._folder, environment)
         where = ["--interface", "lo"] if self._kind == "wire" else []
         watched = ["probe", self._kind, *where, "--port", str(self._watched_port)]
@@ -124,6 +120,7 @@ class Probes:
     def __exit__(self, *_: object) -> None:
         self.probe.stop()
         self.exporter.stop()
+        self._port.close()
 
 
 def for_a_loop(module: str) -> list[int]:

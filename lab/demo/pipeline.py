@@ -21,12 +21,13 @@ from tickpath.errors import PermissionMissingError, RingError
 from tickpath.exporter.exposition.summary import Summary
 from tickpath.lab.demo.plan import planned_feeds
 from tickpath.lab.demo.processes import Child, DemoError
+from tickpath.lab.ports import HeldPort
 from tickpath.lab.simulator.config import EventTimes, Venue
 from tickpath.lab.simulator.generator import Generator
 from tickpath.lab.simulator.recording import Recording
 from tickpath.ring import SUFFIX, RingReader
 
-_START_S = 30.0
+_START_S = 60.0
 # How long the last messages may take to arrive, on a host that has other things to do.
 _SETTLE_S = 30.0
 _LINGER_S = 20
@@ -51,16 +52,6 @@ class DemoSettings:
     event_times: EventTimes
     exporter_port: int
     publish_port: int = _PUBLISH_PORT
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _sibling_ports(first: int, count: int) -> list[int]:
-    return [first + n if first else _free_port() for n in range(count)]
 
 
 def _require_free(port: int, flag: str) -> None:
@@ -97,6 +88,7 @@ class Pipeline:
         self._rings = folder / "rings"
         self._children: list[Child] = []
         self._exporter_url = ""
+        self._held: list[HeldPort] = []
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __enter__(self) -> Pipeline:
@@ -123,10 +115,13 @@ class Pipeline:
     def _stop_all(self) -> None:
         for child in reversed(self._children):
             child.stop()
+        for held in self._held:
+            held.close()
 
     def _start(self) -> None:
-        exporter_port = self.settings.exporter_port or _free_port()
-        self._publish_ports = _sibling_ports(self.settings.publish_port, len(self.planned))
+        exporter_port = self.settings.exporter_port or self._free_port()
+        first = self.settings.publish_port
+        self._publish_ports = [first + n if first else self._free_port() for n in range(len(self.planned))]
         _require_free(exporter_port, "--exporter-port")
         for port in self._publish_ports:
             _require_free(port, "--publish-port")
@@ -136,6 +131,10 @@ class Pipeline:
         self.restart_wire()
         self.restart_kernel()
         self.feeds = [self._start_feed(number) for number in range(len(self.planned))]
+
+    def _free_port(self) -> int:
+        self._held.append(HeldPort())
+        return self._held[-1].number
 
     def restart_exporter(self) -> None:
         """Start it, for the first time or after it ended."""

@@ -22,6 +22,7 @@ import pytest
 from dpdk.inlining import PORT, Capture, forgotten, link, tickpath
 from tickpath.event import Counter
 from tickpath.lab.bench.inline_host import TAP, addressed, given_up
+from tickpath.lab.ports import HeldPort
 from tickpath.lab.shuttle import TruthWire, WireConfig
 from tickpath.lab.simulator.config import SimulatorConfig
 from tickpath.lab.simulator.server import Simulator
@@ -37,6 +38,8 @@ pytestmark = [
 
 _BULK_BYTES = 100_000_000
 _MESSAGES = 10_000
+# A message waits for its stamps while whoever has them stands still; none is finished without them for want of time.
+_PATIENT = ("--window-ms", "30000")
 
 
 def _digest(data: bytes) -> str:
@@ -102,16 +105,15 @@ def test_a_datagram_of_every_length_arrives_with_a_checksum_that_holds(host: Hos
 
 def _matched(wire: TruthWire, folder: Path, capture: Capture) -> dict[str, Any]:
     """What an exporter says of a feed of 10,000 messages over the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        at = f"127.0.0.1:{free.getsockname()[1]}"
+    held = HeldPort()
+    at = f"127.0.0.1:{held.number}"
     rings = str(capture.rings)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     config = SimulatorConfig(
         host=str(wire.server.ipv4), port=PORT, tls="1.3", speed=Fraction(100), messages=_MESSAGES, connections=1
     )
     log = (folder / "others.log").open("wb")
-    exporter = subprocess.Popen(tickpath("exporter", "--listen", at, "--directory", rings), stderr=log)
+    exporter = subprocess.Popen(tickpath("exporter", "--listen", at, "--directory", rings, *_PATIENT), stderr=log)
     with log, wire.inside(wire.server):
         simulator = Simulator(config)
         simulator.__enter__()
@@ -136,7 +138,8 @@ def _matched(wire: TruthWire, folder: Path, capture: Capture) -> dict[str, Any]:
     finally:
         simulator.__exit__(None, None, None)
         exporter.terminate()
-        exporter.wait(20)
+        exporter.wait(60)
+        held.close()
 
 
 @pytest.mark.timeout(300)

@@ -59,7 +59,7 @@ def test_what_a_bad_peer_sent_is_recorded_or_counted(
     directory = tmp_path / "rings"
     directory.mkdir()
     with ExitStack() as stack:
-        config = SimulatorConfig(port=0, faults=faults, messages=200, at_end=AtEnd.HOLD, linger_ns=2_000_000_000)
+        config = SimulatorConfig(port=0, faults=faults, messages=200, at_end=AtEnd.HOLD, linger_ns=40_000_000_000)
         simulator = stack.enter_context(Simulator(config))
         auditor = Auditor(directory / "feed-x.ring")
         stack.callback(auditor.close)
@@ -69,7 +69,7 @@ def test_what_a_bad_peer_sent_is_recorded_or_counted(
         resident_bytes = _resident_bytes(feed)
         simulator.stop()
         feed.terminate()
-        assert feed.wait(20) == 0
+        assert feed.wait(60) == 0
         auditor.close()
         counters = _counters(directory)
         assert counters is not None

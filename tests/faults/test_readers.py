@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from plant import Plant, free_port, wait_for
+from plant import Plant, wait_for
+from ports import held_port
 from tickpath.event import Counter
 from tickpath.ring import RingReader
 
@@ -79,9 +81,11 @@ def test_a_stopped_wire_probe_loses_frames_by_count_and_no_message(tmp_path: Pat
 
 
 def test_a_subscriber_that_never_reads_costs_counted_drops_and_no_pace(tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    flags = ["--publish", address, "--high-water-mark", "8"]
-    with Plant(tmp_path, wire=False, feeds=["a"], simulate=["--speed", "max"], feed=flags) as plant:
+    with contextlib.ExitStack() as stack:
+        address = f"tcp://127.0.0.1:{stack.enter_context(held_port())}"
+        flags = ["--publish", address, "--high-water-mark", "8"]
+        blast = ["--speed", "max"]
+        plant = stack.enter_context(Plant(tmp_path, wire=False, feeds=["a"], simulate=blast, feed=flags))
         context = zmq.Context()
         lazy = context.socket(zmq.SUB)
         lazy.setsockopt(zmq.RCVHWM, 2)

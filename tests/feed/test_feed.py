@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from feed_server import CLOSE, PING, PONG, Peer, Server, frame, make_certificate, server_context, serving
-from ports import closed_port
+from ports import held_port
 from tickpath.clock import StepWatch
 from tickpath.errors import TickpathError
 from tickpath.event import RECORD, Clock, Counter, Kind, MessageFlag, RowState
@@ -343,9 +343,9 @@ def test_what_will_not_change_ends_even_a_feed_that_reconnects(recorder: Recorde
         make(server, recorder, reconnect=True).run()
 
 
-def test_a_closed_port_is_one_line(recorder: Recorder) -> None:
+def test_a_held_port_is_one_line(recorder: Recorder) -> None:
     refused = "cannot connect to 127.0.0.1:{}: Connection refused"
-    with closed_port() as port, pytest.raises(ConnectError, match=refused.format(port)):
+    with held_port() as port, pytest.raises(ConnectError, match=refused.format(port)):
         Feed(
             subscribe(f"ws://127.0.0.1:{port}/ws/a@trade"),
             FeedSettings("test", reconnect=False),

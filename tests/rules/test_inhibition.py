@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ports import held_port
 from rules.scenario import RULES, tool
 
 ALERTMANAGER = tool("prometheus-alertmanager")
@@ -54,29 +54,28 @@ SILENCED = [FIRING[i] for i in (1, 4, 6, 9)]
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     assert ALERTMANAGER is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *AT_HOME,
-                str(ALERTMANAGER.parents[1] / "share"),
-                str(ALERTMANAGER),
-                f"--config.file={RULES.parent / 'alertmanager.yml'}",
-                f"--storage.path={tmp_path / 'data'}",
-                f"--web.listen-address={address}",
-                "--cluster.listen-address=",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield f"http://{address}/api/v2/alerts"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with held_port() as port:
+        address = f"127.0.0.1:{port}"
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [
+                    *AT_HOME,
+                    str(ALERTMANAGER.parents[1] / "share"),
+                    str(ALERTMANAGER),
+                    f"--config.file={RULES.parent / 'alertmanager.yml'}",
+                    f"--storage.path={tmp_path / 'data'}",
+                    f"--web.listen-address={address}",
+                    "--cluster.listen-address=",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield f"http://{address}/api/v2/alerts"
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def post(url: str) -> None:

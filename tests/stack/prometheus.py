@@ -14,7 +14,6 @@ import http.client
 import json
 import math
 import os
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -28,6 +27,7 @@ import pytest
 
 from netns import entered
 from stack.images import programs
+from tickpath.lab.ports import HeldPort
 
 _START_S = 60
 _POLL_S = 0.2
@@ -154,9 +154,8 @@ class Prometheus(Api):
         relabel: Sequence[Mapping[str, object]] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        self._held = HeldPort()
+        port = self._held.number
         super().__init__(f"http://127.0.0.1:{port}", namespace)
         # YAML takes JSON as it is.
         discovery = [{"targets": [*given], "labels": {"region": region}} for region, given in targets.items()]
@@ -204,6 +203,7 @@ class Prometheus(Api):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._held.close()
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
