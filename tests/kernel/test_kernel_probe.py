@@ -35,7 +35,7 @@ class Probe:
             )
 
     def ready(self) -> None:
-        wait_until(lambda: "event=ready" in self.log.read_text(), 120, f"event=ready ({self.log.read_text()})")
+        wait_until(lambda: "event=ready" in self.log.read_text(), PATIENCE_S, f"event=ready ({self.log.read_text()})")
 
     def programs(self) -> set[int]:
         """The kernel's ids of the BPF programs that the process holds."""

@@ -56,7 +56,7 @@ def realtime_offset_ns() -> int:
     return reading.time_ns - (reading.before_ns + reading.after_ns) // 2
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60, what: str = "it") -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 200, what: str = "it") -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"{what} did not come"
