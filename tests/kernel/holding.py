@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from native import ROOT
+from native import ROOT, unsanitized
 from wire.capturing import wait_until
 
 _SOURCE = Path(__file__).with_name("holding.bpf.c")
@@ -23,10 +23,12 @@ _RINGBUF = 27  # BPF_MAP_TYPE_RINGBUF
 def compiled(folder: Path) -> Path:
     """The program's object file."""
     made = folder / "holding.bpf.o"
-    multiarch = subprocess.run(["cc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
+    multiarch = subprocess.run(
+        ["cc", "-print-multiarch"], capture_output=True, text=True, check=True, env=unsanitized()
+    ).stdout.strip()
     include = [f"-I{ROOT}", *([f"-I/usr/include/{multiarch}"] if multiarch else [])]
     flags = ["-target", "bpf", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["clang", *flags, *include, "-c", _SOURCE, "-o", made], check=True)
+    subprocess.run(["clang", *flags, *include, "-c", _SOURCE, "-o", made], check=True, env=unsanitized())
     return made
 
 
