@@ -11,7 +11,9 @@ from msgspec import Meta
 from tickpath.selector import Ports, Remotes
 
 AUTO = "auto"
-BLOCK_BYTES = 1 << 17
+# The kernel closes a block a moment after its first frame, full or not: of a quiet feed each holds one frame, and as many
+# as there are blocks wait for a probe that stands still. A block has to hold a whole jumbo frame.
+BLOCK_BYTES = 1 << 14
 
 
 class WireConfig(msgspec.Struct, frozen=True, kw_only=True):
