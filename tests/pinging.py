@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,17 @@ def stamping() -> Iterator[None]:
     """The kernel stamps arrivals meanwhile: it begins a while after the first socket asked, later where it is busy."""
     with socket.socket(type=socket.SOCK_DGRAM) as asking:
         asking.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+        asking.bind(("127.0.0.1", 0))
+
+        def stamped() -> bool:
+            asking.sendto(b"x", asking.getsockname())
+            read_ns = time.time_ns()
+            _, ((_, _, stamp), *_), _, _ = asking.recvmsg(1, 64)
+            seconds, nanoseconds = struct.unpack("qq", stamp)
+            # Until then the stamp is that of the reading.
+            return int(seconds * 1_000_000_000 + nanoseconds) < read_ns
+
+        wait_until(stamped, "stamps at arrival")
         yield
 
 
@@ -76,7 +89,7 @@ def listening(wire: TruthWire) -> Iterator[None]:
 
 def run(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
     """`tickpath ping --json` here: its code, its lines and what it said beside."""
-    done = subprocess.run([*COMMAND, "--json", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*COMMAND, "--json", *arguments], capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -162,7 +175,7 @@ def ping(wire: TruthWire, *arguments: str, until: tuple[int, float] | None = Non
         wait_until(lambda: sent(wire.log()[start:]) >= count, "all of them on the wire")
         settled(wire, quiet_s)
         child.terminate()
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=120)
     lines = [json.loads(line) for line in out.splitlines()]
     settled(wire, 0.05)
     return Run(lines[:-1], lines[-1] if lines else {}, wire.log()[start:], err, child.returncode)

@@ -20,8 +20,9 @@
 /* For what comes after all; TCP gives an attempt up by then. */
 #define LATE_NS INT64_C(3000000000)
 #define ICMP_FILTER_OPTION 1
-/* So long times that an answer has announced are waited for at the end; they follow it at once. */
-#define OWED_NS INT64_C(200000000)
+/* So long times that an answer has announced are waited for at the end. They follow it at once, but for a far host that
+ * waits for its processor. */
+#define OWED_NS INT64_C(1000000000)
 
 static int failed(const char *what, char *why, size_t why_bytes) {
     int error = -errno;

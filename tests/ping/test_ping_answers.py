@@ -47,7 +47,7 @@ FOREIGN: list[Callable[[bytes], bytes]] = [
 
 def test_what_was_not_sent_is_no_answer() -> None:
     with answering(lambda request: [change(request) for change in DAMAGED + FOREIGN]) as port:
-        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "5", "-i", "0.01", "-W", "0.5", "--linger", "2")
+        code, lines, stderr = run(f"udp://127.0.0.1:{port}", "-c", "5", "-i", "0.01", "-W", "0.5", "--linger", "4")
     totals = lines[-1]
     assert (code, totals["received"], totals["lost"], totals["duplicates"]) == (1, 0, 5, 0)
     assert f"{5 * len(DAMAGED)} replies damaged" in stderr
@@ -67,7 +67,7 @@ def test_a_closed_port_is_an_error_that_says_so() -> None:
         tcp.bind(("127.0.0.1", 0))
         udp, port = bound.getsockname()[1], tcp.getsockname()[1]
         bound.close()
-        code, lines, _ = run(f"udp://127.0.0.1:{udp}", f"tcp://127.0.0.1:{port}", "-c", "10", "-i", "0.01")
+        code, lines, _ = run(f"udp://127.0.0.1:{udp}", f"tcp://127.0.0.1:{port}", "-c", "10", "-i", "0.01", "-W", "30")
     assert code == 1
     first, second = lines[-2:]
     assert (first["errors"], first["lost"]) == ({"Destination Port Unreachable": 10}, 0)
@@ -86,9 +86,9 @@ def test_a_router_that_knows_no_way_is_named_with_its_reason() -> None:
         run_inside(wire.server.namespace, ["ip", "route", "add", "unreachable", "10.99.0.0/24"])
         run_inside(wire.client.namespace, ["ip", "route", "add", "10.99.0.0/24", "via", str(wire.server.ipv4)])
         # A router says so five times at once, and then once a second.
-        icmp = ping(wire, "10.99.0.1", "-c", "2", "-i", "0.01")
-        udp = ping(wire, f"udp://10.99.0.1:{PORT}", "-c", "2", "-i", "0.01")
-        tcp = ping(wire, f"tcp://10.99.0.1:{PORT}", "-c", "1")
+        icmp = ping(wire, "10.99.0.1", "-c", "2", "-i", "0.01", "-W", "30")
+        udp = ping(wire, f"udp://10.99.0.1:{PORT}", "-c", "2", "-i", "0.01", "-W", "30")
+        tcp = ping(wire, f"tcp://10.99.0.1:{PORT}", "-c", "1", "-W", "30")
     for one in (icmp, udp):
         assert one.totals["errors"] == {"Destination Host Unreachable": 2}
         assert {error["offender"] for error in one.of("error")} == {str(wire.server.ipv4)}

@@ -37,15 +37,18 @@ def test_a_services_pings_are_the_exporters_figures(tmp_path: Path) -> None:
             assert "event=ready" in probe.stderr.readline()
             correlator.attach(tmp_path / "ping.ring", from_start=True)
             wait_until(lambda: (one := found().get(live)) is not None and one.results["reply"] > 50, "replies")
+            answered = served.answered
         finally:
             probe.send_signal(signal.SIGTERM)
-            _, said = probe.communicate(timeout=20)
+            _, said = probe.communicate(timeout=60)
         assert probe.returncode == 0, said
         figures = found()
         assert set(figures) == {live, dead}
         well = figures[live]
         assert (well.proto, well.results["error"], well.results["duplicate"]) == ("udp", 0, 0)
-        assert well.results["reply"] + well.results["lost"] + 1 >= well.results["sent"] >= well.results["reply"]
+        # What was answered before it was told to end it took, if it had to; of what was under way it says nothing.
+        assert well.results["reply"] + well.results["late"] >= answered
+        assert well.results["sent"] >= well.results["reply"] + well.results["lost"]
         assert served.answered >= well.results["reply"]
         assert sum(h.count for h in well.rtt.values()) == well.results["reply"] + well.results["late"]
         assert well.rtt["sw"].count > well.results["reply"] // 2

@@ -226,7 +226,7 @@ def test_times_that_come_before_their_answer_wait_for_it_and_count_once() -> Non
         times = write_times(*nonce_of(request), far())
         return [times, answer(request, 9), times, answer(request, 9)]
 
-    splits, totals, _ = pings(answers, "--linger", "0.5")
+    splits, totals, _ = pings(answers, "--linger", "2")
     assert [one["seq"] for one in splits] == [1, 2, 3, 4, 5]
     assert totals["duplicates"] == 5
 
