@@ -31,8 +31,8 @@ _START_S = 60.0
 # How long the last messages may take to arrive, on a host that has other things to do.
 _SETTLE_S = 30.0
 _LINGER_S = 20
-# How long a message waits for stamps that may still come. Feeds, probes, exporter and the exchange share a few processors
-# here: one that stands still for a second is no reason to show another's messages without its stamps.
+# How long a message waits for stamps that may still come. Feeds, probes, exporter and the exchange share a few
+# processors here: one that stands still for a second is no reason to show another's messages without its stamps.
 _WINDOW_MS = 20_000
 _WIRE_BUFFER_BYTES = 1 << 24  # seconds of frames that come one by one
 _PUBLISH_PORT = 5555

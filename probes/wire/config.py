@@ -11,8 +11,8 @@ from msgspec import Meta
 from tickpath.selector import Ports, Remotes
 
 AUTO = "auto"
-# The kernel closes a block a moment after its first frame, full or not: of a quiet feed each holds one frame, and as many
-# as there are blocks wait for a probe that stands still. A block has to hold a whole jumbo frame.
+# The kernel closes a block a moment after its first frame, full or not: of a quiet feed each holds one frame, and as
+# many as there are blocks wait for a probe that stands still. A block has to hold a whole jumbo frame.
 BLOCK_BYTES = 1 << 14
 
 

@@ -57,7 +57,7 @@ def serve(made: Path) -> Iterator[Serve]:
     def start(text: str) -> Server:
         path = made / f"web-{len(servers)}.yml"
         path.write_text(text)
-        server = Server(("127.0.0.1", 0), Application(FakeService()), Guard(path), connection_seconds=5.0)
+        server = Server(("127.0.0.1", 0), Application(FakeService()), Guard(path), connection_seconds=30.0)
         server.start()
         servers.append(server)
         return server
@@ -74,9 +74,9 @@ def basic(user: str, password: str) -> dict[str, str]:
 def status(server: Server, headers: dict[str, str] | None = None, context: ssl.SSLContext | None = None) -> int:
     address = server.server_address[:2]
     made = (
-        http.client.HTTPSConnection(*address, timeout=10, context=context)
+        http.client.HTTPSConnection(*address, timeout=60, context=context)
         if context
-        else http.client.HTTPConnection(*address, timeout=10)
+        else http.client.HTTPConnection(*address, timeout=60)
     )
     try:
         made.request("GET", "/metrics", headers=headers or {})

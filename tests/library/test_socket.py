@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feed_server import Peer, make_certificate, server_context, serving
+from ports import held_port
 from tickpath.errors import InputError
 from tickpath.socket import StampedSocket, connect
 
@@ -34,9 +35,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @contextmanager
 def tcp_pair() -> Iterator[tuple[StampedSocket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = StampedSocket(connect("127.0.0.1", listener.getsockname()[1], 5))
+        near = StampedSocket(connect("127.0.0.1", listener.getsockname()[1], 60))
         far, _ = listener.accept()
-        far.settimeout(5)
+        far.settimeout(60)
         try:
             yield near, far
         finally:
@@ -240,7 +241,7 @@ def test_a_peer_that_trickles_does_not_stretch_the_time_limit(certificate: tuple
 
 def test_interrupt_ends_the_wait_once() -> None:
     with tcp_pair() as (near, far):
-        near.settimeout(30)
+        near.settimeout(60)
         previous = signal.signal(signal.SIGUSR1, lambda *_: near.interrupt())
         waiter = threading.get_ident()
         timer = threading.Timer(0.1, lambda: signal.pthread_kill(waiter, signal.SIGUSR1))
@@ -257,7 +258,7 @@ def test_interrupt_ends_the_wait_once() -> None:
 
 def test_an_interrupt_can_be_taken_back() -> None:
     with tcp_pair() as (near, far):
-        near.settimeout(5)
+        near.settimeout(60)
         near.interrupt()
         near.resume()
         timer = threading.Timer(0.1, lambda: far.sendall(b"x"))
@@ -268,7 +269,7 @@ def test_an_interrupt_can_be_taken_back() -> None:
 
 def test_a_signal_without_interrupt_lets_the_read_go_on() -> None:
     with tcp_pair() as (near, far):
-        near.settimeout(30)
+        near.settimeout(60)
         previous = signal.signal(signal.SIGUSR1, lambda *_: far.sendall(b"x"))
         waiter = threading.get_ident()
         timer = threading.Timer(0.1, lambda: signal.pthread_kill(waiter, signal.SIGUSR1))
@@ -294,9 +295,7 @@ def test_a_closed_socket_says_so_and_leaks_no_descriptor() -> None:
 
 
 def test_a_refused_connection_is_the_kernels_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(OSError) as caught:
+    with held_port() as port, pytest.raises(OSError) as caught:
         connect("127.0.0.1", port, 5)
     assert caught.value.errno == errno.ECONNREFUSED
 
