@@ -8,7 +8,7 @@ import ctypes
 import select
 import socket
 from http import HTTPStatus
-from time import monotonic_ns, time_ns
+from time import monotonic_ns
 
 import structlog
 from websockets.frames import Frame, Opcode
@@ -16,6 +16,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tickpath.clock import read_realtime
 from tickpath.errors import InputError
 from tickpath.lab.simulator import frames
 from tickpath.lab.simulator.address import Address, Refusal, read_address
@@ -299,7 +300,8 @@ class Connection:
             return None
         config = self._config
         # Event times follow the realtime clock, at the planned moment.
-        send_ns = time_ns() - monotonic_ns() + planned_ns
+        now = read_realtime()
+        send_ns = now.time_ns - now.before_ns + planned_ns
         body = stamped(message, config.event_times, send_ns, config.exchange_delay_ns)
         if self._subscription.combined and message.stream:
             return b'{"stream":"%b","data":%b}' % (message.stream.encode(), body)
