@@ -167,8 +167,9 @@ def test_inline_gives_the_kernel_the_ports_traffic(host: Engine) -> None:
             device = f"net_af_packet0,iface=nic0,{_FRAMES}"
             _up(host, "capture", "exporter", TICKPATH_DPDK_DEVICE=device, TICKPATH_DPDK_MODE="inline")
             subprocess.run(host.inside(["ip", "address", "add", "192.0.2.2/24", "dev", "tickpath0"]), check=True)
-            ping = [sys.executable, "-P", "-m", "tickpath", "ping", "--count", "3", "--interval", "0.2", "192.0.2.1"]
-            done = subprocess.run(host.inside(ping), capture_output=True, text=True, check=False)
+            tickpath = [sys.executable, "-P", "-m", "tickpath"]
+            ping = [*tickpath, "ping", "--count", "3", "--interval", "0.2", "--timeout", "30"]
+            done = subprocess.run(host.inside([*ping, "192.0.2.1"]), capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{done.stdout}{done.stderr}{_said(host)}"
             for direction in ("to_kernel", "from_kernel"):
                 passed = rf'tickpath_dpdk_forwarded_frames_total\{{.*direction="{direction}"'
