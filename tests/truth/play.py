@@ -465,7 +465,7 @@ def _squeeze(began: float) -> None:
 
 def _drain(collector: _Collector, clients: list[_Client]) -> None:
     """Until no message waits any more."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     collector.poll()
     while collector.correlator.totals()["pending"]:
         assert time.monotonic() < deadline, "messages wait for ever"
