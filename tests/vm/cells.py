@@ -36,6 +36,8 @@ def _lockdown() -> str:
 
 def _test(rung: str, tests: list[str]) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--timeout={_TEST_TIMEOUT_S}", "--durations=5"]
+    # Each ring takes 4 MiB of the guest's memory, and pytest keeps those of three runs: more than there is.
+    options += ["-o", "tmp_path_retention_policy=failed"]
     subprocess.run(
         [sys.executable, "-P", "-m", "pytest", *options, f"--junitxml={RESULTS / rung}.xml", *tests],
         env={**os.environ, "TICKPATH_KERNEL_RUNG": rung},
