@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import signal
+import select
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -28,6 +28,9 @@ from tickpath.lab.simulator.config import (
     Venue,
 )
 from tickpath.lab.simulator.server import Simulator
+from tickpath.stopping import stop_pipe
+
+_LOOK_S = 0.1  # how often it is looked whether the messages have ended
 
 
 def _speed(text: str) -> Fraction | None:
@@ -155,8 +158,7 @@ def config_of(flags: argparse.Namespace) -> SimulatorConfig:
 def _run(flags: argparse.Namespace) -> int:
     log.set_up()
     simulator = Simulator(config_of(flags))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: simulator.ended.set())
+    stop_fd, _ = stop_pipe()
     with simulator:
         if simulator.ca_path is not None:
             print(f"certificate authority {simulator.ca_path}")
@@ -164,7 +166,8 @@ def _run(flags: argparse.Namespace) -> int:
         gc.freeze()
         # The line that who started us waits for.
         print(f"listening on {simulator.url}", flush=True)
-        simulator.ended.wait()
+        while not (simulator.ended.is_set() or select.select([stop_fd], [], [], _LOOK_S)[0]):
+            pass
     summary = simulator.summary()
     if flags.json:
         print(msgspec.json.encode(summary).decode(), flush=True)

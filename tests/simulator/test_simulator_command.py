@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import socket
@@ -65,6 +66,17 @@ def test_signals_stop_it_gracefully(recording: Path, number: signal.Signals) -> 
     output, _ = _end(process)
     assert heard.frames[-1] == 0x8
     assert json.loads(output.splitlines()[-1])["messages"] == len(heard.messages)
+
+
+def test_a_signal_that_reaches_another_thread_ends_it_too() -> None:
+    """As the kernel may choose, where the main thread was stopped when it came."""
+    process = _start("--json")
+    _port(process)
+    threads = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
+    other = max(set(threads) - {process.pid})
+    assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM) == 0
+    output, _ = _end(process)
+    assert json.loads(output.splitlines()[-1])["ended"]
 
 
 def test_wss_names_its_authority(tmp_path: Path) -> None:
