@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -195,14 +196,14 @@ def _says(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def paced(demo: Started, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Client]]:
+def paced(demo: Started) -> Iterator[tuple[Client, Client]]:
     """The clients stay until the stack goes: one that left would be told as a feed that fell silent."""
-    folder = tmp_path_factory.mktemp("paced")
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o755)
     simulate = ["-m", "tickpath", "simulate", "--venue", "usdm", "--shared-clock", "--replay"]
     host, port = EXCHANGE.split(":")
     with contextlib.ExitStack() as stack:
+        # Not below pytest's own folder, which every other session of pytest's closes to others as it begins.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tickpath-paced-")))
+        folder.chmod(0o755)
         exchange = stack.enter_context(
             _process(demo, [*simulate, _recording(folder / "trades"), "--host", host, "--port", port])
         )
