@@ -133,7 +133,11 @@ def told(tracing: Tracing, cookie: int) -> Told:
         records = tracing.reader.of(Kind.CONNECT)
         return records[records["connect"]["cookie"] == cookie]
 
-    wait_until(lambda: len(found()) > 0 or tracing.count(Counter.EVENTS_LOST) > 0, what="CONNECT")
+    def over() -> bool:
+        return tracing.ended is not None or tracing.count(Counter.EVENTS_LOST) > 0
+
+    wait_until(lambda: len(found()) > 0 or over(), what="CONNECT")
+    assert tracing.ended is None, "who fetches records has stopped"
     assert tracing.count(Counter.EVENTS_LOST) == 0
     (record,) = found()
     row = tracing.reader.ring.row(int(record["row"]))
