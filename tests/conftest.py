@@ -14,7 +14,7 @@ import pytest
 
 # A deadline for each example is a timed test, which a busy machine fails. Where a change is judged, examples are the
 # same in each run: what lands must not hang on those that were drawn that day. Elsewhere every run draws new ones.
-_REPEATABLE = "TICKPATH_REPEATABLE" in os.environ
+_REPEATABLE = "REPEATABLE_TESTS" in os.environ
 hypothesis.settings.register_profile("untimed", deadline=None, derandomize=_REPEATABLE)
 hypothesis.settings.load_profile("untimed")
 
