@@ -23,6 +23,7 @@ MAY_BE_EMPTY = {
     "tickpath_ring_unreadable": "every ring is usable",
     "tickpath_rows_exhausted_total": "two connections fill no table",
     "tickpath_kernel_events_lost_total": "the kernel probe loses nothing at this pace",
+    "tickpath_kernel_runs_left_out_total": "nothing interrupts the programs for which none stands in",
     "tickpath_kernel_unsupported_connections_total": "loopback is plain TCP",
     "tickpath_parse_failures_total": "the simulator sends JSON",
     "tickpath_protocol_errors_total": "the simulator keeps to the protocol",

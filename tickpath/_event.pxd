@@ -155,6 +155,7 @@ cdef extern from "tickpath/event.h" nogil:
         TP_COUNT_PING_MALFORMED
         TP_COUNT_PING_SKIPPED
         TP_COUNT_PING_UNPAIRED
+        TP_COUNT_RUNS_LEFT_OUT
 
     struct tp_message:
         int64_t exchange_ns

@@ -412,6 +412,9 @@ enum tp_counter {
     TP_COUNT_PING_MALFORMED = 57, /* ping: replies cut short, damaged, or not what was sent */
     TP_COUNT_PING_SKIPPED = 58,   /* ping: planned and not sent, having fallen too far behind */
     TP_COUNT_PING_UNPAIRED = 59,  /* ping: stamps of sending that belong to nothing that is remembered */
+
+    TP_COUNT_RUNS_LEFT_OUT = 60, /* kernel: runs of a program that the kernel left out amid another, for any socket of
+                                    the host's; nothing stands in for them */
     TP_COUNTERS = 64,
 };
 

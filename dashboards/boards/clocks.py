@@ -159,14 +159,16 @@ def _losses() -> Row:
     kernel = panels.lines(
         About(
             title="Kernel events",
-            meaning="Kernel events that could not be handed on (their intervals are gaps), and connections whose bytes "
-            "the kernel probe cannot tell, in each step.",
+            meaning="Kernel events that could not be handed on (their intervals are gaps), runs of a program that the "
+            "kernel left out amid another, for whichever socket, and connections whose bytes the kernel probe cannot "
+            "tell, in each step.",
             empty="Never counted: no kernel probe runs, or it lost nothing (tickpath_kernel_events_lost_total).",
             unit=COUNT,
             levels=ANY,
             width=6,
         ),
         Query(over_window("tickpath_kernel_events_lost_total", HERE, "instance"), "{{instance}} lost"),
+        Query(over_window("tickpath_kernel_runs_left_out_total", HERE, "instance"), "{{instance}} left out"),
         Query(
             over_window("tickpath_kernel_unsupported_connections_total", HERE, "instance"), "{{instance}} unsupported"
         ),

@@ -56,6 +56,12 @@ _PRODUCER_COUNTERS: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...
     ("wire_interface_lost", "Times a captured interface went down or away.", (), "interface_lost"),
     ("kernel_events_lost", "Kernel events that could not be handed on: gaps.", (), "events_lost"),
     (
+        "kernel_runs_left_out",
+        "Runs of a BPF program that the kernel left out amid another, for any socket of the host.",
+        (),
+        "runs_left_out",
+    ),
+    (
         "kernel_unsupported_connections",
         "Connections whose bytes the kernel probe cannot tell by sequence numbers.",
         (),

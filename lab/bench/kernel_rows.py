@@ -19,7 +19,12 @@ from tickpath.ring import RingWriter
 from tickpath.selector import Selector
 
 _TITLES = (
-    Row(name="kernel_hook", what="each READABLE and COPIED of a selected socket, run time", unit="ns", bar="<= 250"),
+    Row(
+        name="kernel_hook",
+        what="each READABLE and COPIED of a selected socket, run time of all programs",
+        unit="ns",
+        bar="<= 250",
+    ),
     Row(name="kernel_hook_unselected", what="the same hooks, of a socket that is not selected", unit="ns"),
     *titles("kernel_", "kernel"),
 )

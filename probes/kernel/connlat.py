@@ -76,8 +76,9 @@ class Shown:
 
     @property
     def lost(self) -> int:
-        """Attempts at least that this, or the programs in the kernel, had no room for."""
-        return self._reader.counters()[Counter.EVENTS_LOST] + self._reader.lost
+        """What this, or the programs in the kernel, had no room for or were left out of: attempts, or parts of one."""
+        totals = self._reader.counters()
+        return totals[Counter.EVENTS_LOST] + totals[Counter.RUNS_LEFT_OUT] + self._reader.lost
 
 
 def _milliseconds(text: str) -> int:

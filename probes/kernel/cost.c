@@ -41,7 +41,10 @@ void tp_kernel_cost_of(const struct tp_attached *attached, uint64_t *ns, uint64_
         if (attached->programs[i] < 0 || bpf_obj_get_info_by_fd(attached->programs[i], &info, &bytes) != 0)
             continue;
         *ns += info.run_time_ns;
-        *runs += info.run_cnt;
+        if (!attached->stands_in)
+            *runs += info.run_cnt;
+        else if (*runs < info.run_cnt)
+            *runs = info.run_cnt;
     }
 }
 

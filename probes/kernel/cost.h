@@ -28,7 +28,7 @@ static inline void tp_kernel_cost_told(struct tp_kernel_cost *cost, enum tp_hook
     cost->told[hook]++;
 }
 
-/* Of a hook's programs, since they were loaded. */
+/* Of a hook's programs, since they were loaded. A run of one and of the other that stands in for it is one run. */
 void tp_kernel_cost_of(const struct tp_attached *, uint64_t *ns, uint64_t *runs);
 
 /* Carries what came since the last time into the ring's counters. Nothing where it is closed. */

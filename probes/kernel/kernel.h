@@ -46,7 +46,8 @@ struct tp_kernel_progress {
     uint8_t announced;
     uint8_t unsupported;
     uint8_t claimed; /* one of the wanted processes uses it */
-    uint8_t reserved[5];
+    uint8_t closed;
+    uint8_t reserved[4];
 };
 
 struct tp_kernel_opened {

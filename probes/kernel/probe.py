@@ -133,6 +133,7 @@ def run(config: KernelConfig, directory: Path) -> int:
                 "stopped",
                 records=ring.head,
                 lost=totals[Counter.EVENTS_LOST],
+                left_out=totals[Counter.RUNS_LEFT_OUT],
                 unsupported=totals[Counter.UNSUPPORTED_TRANSPORT],
                 no_cookie=totals[Counter.NO_COOKIE],
             )

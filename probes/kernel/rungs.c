@@ -22,20 +22,23 @@
 static const struct candidate {
     enum tp_hook hook;
     enum tp_mode mode;
-    const char *target; /* tracepoint, or function whose first argument is the socket */
-    const char *programs[TP_HOOK_PROGRAMS];
+    const char *target;                     /* tracepoint, or function whose first argument is the socket */
+    const char *programs[TP_HOOK_PROGRAMS]; /* in the order of attaching */
+    bool stands_in;                         /* the other stands in where the kernel leaves one out */
 } candidates[] = {
-    {TP_HOOK_ASKED, TP_MODE_FENTRY, "tcp_recvmsg", {"tp_enter_asked", "tp_leave_asked"}},
-    {TP_HOOK_ASKED, TP_MODE_KPROBE, "tcp_recvmsg", {"tp_probe_asked", "tp_probe_answered"}},
-    {TP_HOOK_READABLE, TP_MODE_TP_BTF, "sk_data_ready", {"tp_readable", NULL}},
-    {TP_HOOK_READABLE, TP_MODE_FENTRY, "sock_def_readable", {"tp_enter_readable", NULL}},
-    {TP_HOOK_READABLE, TP_MODE_KPROBE, "sock_def_readable", {"tp_probe_readable", NULL}},
-    {TP_HOOK_COPIED, TP_MODE_TP_BTF, "tcp_rcv_space_adjust", {"tp_copied", NULL}},
-    {TP_HOOK_COPIED, TP_MODE_FENTRY, "tcp_rcv_space_adjust", {"tp_enter_copied", NULL}},
-    {TP_HOOK_COPIED, TP_MODE_KPROBE, "tcp_rcv_space_adjust", {"tp_probe_copied", NULL}},
-    {TP_HOOK_STATE, TP_MODE_TP_BTF, "inet_sock_set_state", {"tp_state", NULL}},
-    {TP_HOOK_STATE, TP_MODE_FENTRY, "tcp_set_state", {"tp_enter_state", NULL}},
-    {TP_HOOK_STATE, TP_MODE_KPROBE, "tcp_set_state", {"tp_probe_state", NULL}},
+    {TP_HOOK_ASKED, TP_MODE_FENTRY, "tcp_recvmsg", {"tp_enter_asked", "tp_leave_asked"}, false},
+    {TP_HOOK_ASKED, TP_MODE_KPROBE, "tcp_recvmsg", {"tp_probe_asked", "tp_probe_answered"}, false},
+    /* A tracepoint's programs run as they were attached, a function's the other way round. */
+    {TP_HOOK_READABLE, TP_MODE_TP_BTF, "sk_data_ready", {"tp_readable", "tp_readable_stand_in"}, true},
+    {TP_HOOK_READABLE, TP_MODE_FENTRY, "sock_def_readable", {"tp_enter_stand_in", "tp_enter_readable"}, true},
+    {TP_HOOK_READABLE, TP_MODE_KPROBE, "sock_def_readable", {"tp_probe_readable", NULL}, false},
+    /* Of a process alone, which no softirq interrupts with another. */
+    {TP_HOOK_COPIED, TP_MODE_TP_BTF, "tcp_rcv_space_adjust", {"tp_copied", NULL}, false},
+    {TP_HOOK_COPIED, TP_MODE_FENTRY, "tcp_rcv_space_adjust", {"tp_enter_copied", NULL}, false},
+    {TP_HOOK_COPIED, TP_MODE_KPROBE, "tcp_rcv_space_adjust", {"tp_probe_copied", NULL}, false},
+    {TP_HOOK_STATE, TP_MODE_TP_BTF, "inet_sock_set_state", {"tp_state", "tp_state_stand_in"}, true},
+    {TP_HOOK_STATE, TP_MODE_FENTRY, "tcp_set_state", {"tp_enter_state", NULL}, false},
+    {TP_HOOK_STATE, TP_MODE_KPROBE, "tcp_set_state", {"tp_probe_state", NULL}, false},
 };
 
 #define CANDIDATES (sizeof(candidates) / sizeof(candidates[0]))
@@ -114,6 +117,11 @@ static void quote(const char *log, char *why, size_t why_bytes) {
         snprintf(why + used, why_bytes - used, " (%.*s)", (int)strcspn(last, "\n"), last);
 }
 
+/* A map that not every candidate needs: its memory would be taken at once. */
+static int leave_out(struct bpf_object *object, const char *map) {
+    return bpf_map__set_autocreate(bpf_object__find_map_by_name(object, map), false);
+}
+
 static int configure(const struct search *search, const struct candidate *c, struct bpf_object *object) {
     struct bpf_map *constants = bpf_object__find_map_by_name(object, ".rodata");
     struct bpf_program *program;
@@ -128,8 +136,10 @@ static int configure(const struct search *search, const struct candidate *c, str
             ours |= c->programs[i] && strcmp(name, c->programs[i]) == 0;
         error = error ? error : bpf_program__set_autoload(program, ours);
     }
-    if (c->hook != TP_HOOK_STATE) /* its memory would be taken at once */
-        error = error ? error : bpf_map__set_autocreate(bpf_object__find_map_by_name(object, "attempts"), false);
+    if (c->hook != TP_HOOK_STATE)
+        error = error ? error : leave_out(object, "attempts");
+    if (!c->stands_in && c->mode != TP_MODE_KPROBE) /* whose object has none */
+        error = error ? error : leave_out(object, "taken");
     for (int i = 0; i < TP_SHARED && !error; i++) {
         struct bpf_map *map = bpf_object__find_map_by_name(object, map_names[i]);
         if (!map)
@@ -192,6 +202,7 @@ static int try_candidate(const struct search *search, const struct candidate *c,
     if (error)
         return failed(error, "keeping the BPF maps", into);
     into->mode = c->mode;
+    into->stands_in = c->stands_in;
     return 0;
 }
 

@@ -18,7 +18,7 @@ enum tp_hook { TP_HOOK_READABLE, TP_HOOK_COPIED, TP_HOOK_STATE, TP_HOOK_ASKED, T
 /* Best first. */
 enum tp_mode { TP_MODE_TP_BTF, TP_MODE_FENTRY, TP_MODE_KPROBE, TP_MODE_BCC, TP_MODES, TP_MODE_NONE = TP_MODES };
 
-#define TP_HOOK_PROGRAMS 2 /* at most: the entry and the return of a function */
+#define TP_HOOK_PROGRAMS 2 /* at most: the entry and the return of a function; or one that stands in for the other */
 #define TP_WHY_BYTES 256
 
 struct bpf_object;
@@ -26,6 +26,7 @@ struct bpf_link;
 
 struct tp_attached {
     enum tp_mode mode;
+    bool stands_in;            /* each program for the other, where the kernel leaves that one out */
     struct bpf_object *object; /* of its own: it holds no program but these; NULL where mode is none */
     struct bpf_link *links[TP_HOOK_PROGRAMS];
     int programs[TP_HOOK_PROGRAMS]; /* descriptors, the object's; -1 */

@@ -164,17 +164,19 @@ static uint64_t total_of(const struct tp_tracer *tracer, uint32_t counter) {
     return total;
 }
 
-/* Runs that the kernel left out, because the same program was running on that processor already. */
-static uint64_t runs_missed(const struct tp_tracer *tracer) {
-    uint64_t missed = 0;
+/* Runs that the kernel left out, because the same program was running on that processor already, and for which none
+ * stands in. */
+static uint64_t runs_left_out(const struct tp_tracer *tracer) {
+    uint64_t left_out = 0;
     for (int i = 0; i < TP_HOOKS * TP_HOOK_PROGRAMS; i++) {
         struct bpf_prog_info info = {0};
         uint32_t bytes = sizeof(info);
-        int program = tracer->rungs.hooks[i / TP_HOOK_PROGRAMS].programs[i % TP_HOOK_PROGRAMS];
-        if (program >= 0 && bpf_obj_get_info_by_fd(program, &info, &bytes) == 0)
-            missed += info.recursion_misses;
+        const struct tp_attached *hook = &tracer->rungs.hooks[i / TP_HOOK_PROGRAMS];
+        int program = hook->programs[i % TP_HOOK_PROGRAMS];
+        if (!hook->stands_in && program >= 0 && bpf_obj_get_info_by_fd(program, &info, &bytes) == 0)
+            left_out += info.recursion_misses;
     }
-    return missed;
+    return left_out;
 }
 
 static void add(const struct tp_tracer *tracer, enum tp_counter counter, uint64_t total, uint64_t *before) {
@@ -185,7 +187,8 @@ static void add(const struct tp_tracer *tracer, enum tp_counter counter, uint64_
 }
 
 static void count(struct tp_tracer *tracer) {
-    add(tracer, TP_COUNT_EVENTS_LOST, total_of(tracer, TP_KERNEL_LOST) + runs_missed(tracer), &tracer->lost);
+    add(tracer, TP_COUNT_EVENTS_LOST, total_of(tracer, TP_KERNEL_LOST), &tracer->lost);
+    add(tracer, TP_COUNT_RUNS_LEFT_OUT, runs_left_out(tracer), &tracer->left_out);
     add(tracer, TP_COUNT_UNSUPPORTED_TRANSPORT, total_of(tracer, TP_KERNEL_UNSUPPORTED), &tracer->unsupported);
     add(tracer, TP_COUNT_OUT_OF_ORDER, total_of(tracer, TP_KERNEL_OUT_OF_ORDER), &tracer->out_of_order);
     add(tracer, TP_COUNT_RETRANSMITS, total_of(tracer, TP_KERNEL_RETRANSMITS), &tracer->retransmits);

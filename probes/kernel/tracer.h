@@ -25,6 +25,7 @@ struct tp_tracer {
     int processors;
     uint64_t *values; /* one counter of each processor */
     uint64_t lost;    /* as counted so far */
+    uint64_t left_out;
     uint64_t unsupported;
     uint64_t no_cookie;
     uint64_t out_of_order;

@@ -48,8 +48,17 @@ def _refused() -> str | None:
 
 _REFUSED = _refused() if os.geteuid() == 0 else None
 _REASON = "loads BPF programs: root only" if os.geteuid() else f"the kernel probe cannot run here: {_REFUSED}"
+_STAND_IN = (("readable", "tp_btf"), ("readable", "fentry"), ("state", "tp_btf"))
 CAN_TRACE = not (os.geteuid() or _REFUSED)
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_RECV_QUEUE, REPAIR_OFF_NO_PROBE = 19, 20, 21, 1, -1
+
+
+def programs_of(hook: str, mode: str) -> int:
+    """How many BPF programs a hook has, by how it is attached."""
+    if mode == "none":
+        return 0
+    # Two where one stands in for the other; an entry and a return.
+    return 2 if hook == "asked" or (hook, mode) in _STAND_IN else 1
 
 
 def traced(test: Callable[..., None]) -> Callable[..., None]:
@@ -67,6 +76,7 @@ class Tracing:
         *,
         name: str = "kernel",
         rows: int = 64,
+        capacity: int = 1 << 16,
         buffer_bytes: int = 1 << 20,
         interval_ms: int = 2,
         cgroup: int = 0,
@@ -82,7 +92,7 @@ class Tracing:
             connects_only=connects_only,
         )
         self.modes = self._tracer.modes
-        self._ring = RingWriter(directory, name, "kernel", rows=rows + 1)
+        self._ring = RingWriter(directory, name, "kernel", capacity=capacity, rows=rows + 1)
         self.path = self._ring.path
         self._tracer.write_to(self._ring, rows=rows)
         self.reader = Reader(self._ring.path)

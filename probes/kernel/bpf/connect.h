@@ -29,8 +29,11 @@ struct {
     __type(value, struct connecting);
 } attempts SEC(".maps");
 
-static __always_inline void begin_connect(struct sock *sk) {
+static __always_inline void begin_connect(struct sock *sk, bool stands_in) {
     __u64 key = (__u64)sk;
+    const struct connecting *known = stands_in ? bpf_map_lookup_elem(&attempts, &key) : 0;
+    if (known && known->cookie == cookie_of(sk))
+        return;
     struct connecting attempt = {};
     attempt.began_ns = bpf_ktime_get_ns();
     attempt.cookie = cookie_of(sk);
@@ -121,22 +124,22 @@ static __always_inline void end_connect(struct sock *sk, bool opened) {
 }
 
 /* The state that a socket steps from is in it still. */
-static __always_inline void on_connect(struct sock *sk, int state) {
+static __always_inline void on_connect(struct sock *sk, int state, bool stands_in) {
     __u8 before = LOAD(sk, __sk_common.skc_state);
     if (state == BPF_TCP_SYN_SENT) {
         if (selected(sk) && caller_selected())
-            begin_connect(sk);
+            begin_connect(sk, stands_in);
     } else if ((before == BPF_TCP_SYN_SENT || before == BPF_TCP_SYN_RECV) &&
                (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE)) {
         end_connect(sk, state == BPF_TCP_ESTABLISHED);
     }
 }
 
-/* A socket's step to another state, whatever it means. */
-static __always_inline int on_step(struct sock *sk, int state) {
+/* A socket's step to another state, whatever it means. Who `stands_in` may have come to one that was seen. */
+static __always_inline int on_step(struct sock *sk, int state, bool stands_in) {
     if (!config.connects_only)
         on_state(sk, state);
-    on_connect(sk, state);
+    on_connect(sk, state, stands_in);
     return 0;
 }
 

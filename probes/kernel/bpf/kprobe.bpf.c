@@ -19,7 +19,7 @@ int BPF_KPROBE(tp_probe_copied, struct sock *sk) {
 
 SEC("kprobe/tcp_set_state")
 int BPF_KPROBE(tp_probe_state, struct sock *sk, int state) {
-    return on_step(sk, state);
+    return on_step(sk, state, false);
 }
 
 SEC("kprobe/tcp_recvmsg")

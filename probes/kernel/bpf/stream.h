@@ -129,7 +129,7 @@ static __always_inline void begin(const struct tcp_sock *tp, struct sock *sk, st
     at->cookie = cookie_of(sk);
     at->out_of_order = LOAD(tp, rcv_ooopack);
     at->retransmits = LOAD(tp, total_retrans);
-    at->announced = at->unsupported = false;
+    at->announced = at->unsupported = at->closed = false;
 }
 
 /* What the socket has counted since the event before. */
@@ -206,7 +206,7 @@ static __always_inline int on_copied(struct sock *sk) {
 
 static __always_inline void on_established(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
     struct tp_kernel_progress *at = progress_at(sk, config.pids == 0);
-    if (!at || (config.pids && !at->claimed))
+    if (!at || (config.pids && !at->claimed) || at->announced || at->unsupported)
         return;
     begin(tp, sk, at); /* anew for a socket that was disconnected and connects again: its counters began anew too */
     /* Connected under TCP_REPAIR: its past bytes were another socket's. Later, for a moment, it is how to ask a socket
@@ -221,22 +221,25 @@ static __always_inline void on_established(const struct tcp_sock *tp, struct soc
 
 static __always_inline void on_closed(const struct tcp_sock *tp, struct sock *sk, __u64 now_ns) {
     struct tp_kernel_progress *at = progress_at(sk, false);
-    if (!at || !at->announced)
+    if (!at || !at->announced || at->closed)
         return;
+    at->closed = true;
     tally(tp, at);
     tell_closed(tp, sk, at, now_ns);
 }
 
 /* The step to SYN_SENT is in the system call, connect() or its like; any other may be in a softirq. */
 static __always_inline void on_connecting(struct sock *sk) {
-    if (config.pids == 0 || !caller_selected())
+    bool claims = config.pids && caller_selected();
+    struct tp_kernel_progress *at = progress_at(sk, claims);
+    if (!at)
         return;
-    struct tp_kernel_progress *at = progress_at(sk, true);
-    if (at)
+    at->announced = at->unsupported = false; /* what it was connected to before */
+    if (claims)
         at->claimed = true;
 }
 
-/* `state` is the one to come. */
+/* `state` is the one to come. A step that is looked at twice is told once. */
 static __always_inline int on_state(struct sock *sk, int state) {
     if ((state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT) || !selected(sk))
         return 0;
