@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -128,18 +127,19 @@ class Told:
         return int(self.record["connect"]["latency_ns"])
 
 
-def told(tracing: Tracing, cookie: int) -> Told:
-    def found() -> Any:
-        records = tracing.reader.of(Kind.CONNECT)
-        return records[records["connect"]["cookie"] == cookie]
+def _attempts(tracing: Tracing, cookie: int) -> Any:
+    records = tracing.reader.of(Kind.CONNECT)
+    return records[records["connect"]["cookie"] == cookie]
 
+
+def told(tracing: Tracing, cookie: int) -> Told:
     def over() -> bool:
         return tracing.ended is not None or tracing.count(Counter.EVENTS_LOST) > 0
 
-    wait_until(lambda: len(found()) > 0 or over(), what="CONNECT")
+    wait_until(lambda: len(_attempts(tracing, cookie)) > 0 or over(), what="CONNECT")
     assert tracing.ended is None, "who fetches records has stopped"
     assert tracing.count(Counter.EVENTS_LOST) == 0
-    (record,) = found()
+    (record,) = _attempts(tracing, cookie)
     row = tracing.reader.ring.row(int(record["row"]))
     assert row is not None
     return Told(record, row)
@@ -283,36 +283,52 @@ def test_an_error_that_came_during_the_call_is_why_its_owner_gave_up(tmp_path: P
             assert (one.result, one.error) == (ConnectResult.UNREACHABLE, "EHOSTUNREACH")
 
 
+def _told_by_a_timer(tracing: Tracing, network: Network, attempt: Callable[[], int]) -> Told:
+    """Of an attempt, by its socket's cookie, that a timer ended. There are kernels that run no BPF program over some
+    processes of theirs, and a timer may come over one of these (docs/kernel.md): another is made then.
+    """
+    for _ in range(3):
+        cookie = attempt()
+        with network.socket("IPv4") as later:
+            assert connect(later, THERE[4], 80, blocking=True) == "ECONNREFUSED"
+            told(tracing, cookie_of(later))
+        if len(_attempts(tracing, cookie)) > 0:
+            return told(tracing, cookie)
+    pytest.fail("three attempts, one after the other, of which nobody told")
+
+
 @traced
 def test_a_neighbour_that_is_not_there_is_unreachable(tmp_path: Path, network: Network) -> None:
-    with network.socket("IPv4") as near, Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
-        assert connect(near, "10.9.0.77", 80, blocking=True) == "EHOSTUNREACH"
-        assert told(tracing, cookie_of(near)).result is ConnectResult.UNREACHABLE
+    def attempt() -> int:
+        with network.socket("IPv4") as near:
+            assert connect(near, "10.9.0.77", 80, blocking=True) == "EHOSTUNREACH"
+            return cookie_of(near)
+
+    with Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
+        assert _told_by_a_timer(tracing, network, attempt).result is ConnectResult.UNREACHABLE
 
 
 @traced
-def test_without_an_answer_it_timed_out(tmp_path: Path, network: Network) -> None:
-    given_up: list[str | None] = []
-    with (
-        network.socket("IPv4", options={socket.TCP_SYNCNT: 1}) as waiting,
-        network.socket("IPv4", options={USER_TIMEOUT: 300}) as hurried,
-        network.socket("IPv6", options={USER_TIMEOUT: 300}) as hurried6,
-        Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing,
-    ):
-        thread = threading.Thread(target=lambda: given_up.append(connect(waiting, SILENT[4], 80, blocking=True)))
-        thread.start()
-        for near, version in ((hurried, 4), (hurried6, 6)):
-            near.setblocking(False)
-            assert near.connect_ex((SILENT[version], 80)) == errno.EINPROGRESS
-        for near in (hurried, hurried6, waiting):
-            one = told(tracing, cookie_of(near))
-            assert (one.result, one.error) == (ConnectResult.TIMED_OUT, "ETIMEDOUT")
-            assert one.latency_ns >= 300_000_000
-            assert one.record["connect"]["pid"] == os.getpid(), "not of whoever the timer interrupted"
-        thread.join()
-        assert given_up == ["ETIMEDOUT"]
+@pytest.mark.parametrize(
+    ("family", "options", "sent_again"),
+    [("IPv4", {socket.TCP_SYNCNT: 1}, 1), ("IPv4", {USER_TIMEOUT: 300}, 0), ("IPv6", {USER_TIMEOUT: 300}, 0)],
+    ids=["once more", "hurried", "hurried IPv6"],
+)
+def test_without_an_answer_it_timed_out(
+    tmp_path: Path, network: Network, family: str, options: dict[int, int], sent_again: int
+) -> None:
+    def attempt() -> int:
+        with network.socket(family, options=options) as near:
+            assert connect(near, _address(SILENT, family), 80, blocking=True) == "ETIMEDOUT"
+            return cookie_of(near)
+
+    with Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
+        one = _told_by_a_timer(tracing, network, attempt)
+        assert (one.result, one.error) == (ConnectResult.TIMED_OUT, "ETIMEDOUT")
+        assert one.latency_ns >= 300_000_000
+        assert one.record["connect"]["pid"] == os.getpid(), "not of whoever the timer interrupted"
         tracing.stop()
-        assert tracing.count(Counter.RETRANSMITS) >= 1, "the SYN that was sent again"
+        assert tracing.count(Counter.RETRANSMITS) >= sent_again, "the SYN that was sent again"
 
 
 def _closed(near: socket.socket) -> None:
