@@ -28,7 +28,8 @@ from wire.capturing import wait_until
 SO_MAX_PACING_RATE = 47
 TCP_USER_TIMEOUT = 18
 LEFT_OUT = 24
-"""So many runs at least, before a test says anything."""
+"""So many runs at least, before a test says anything; a quarter of them where that takes long, in an emulated machine."""
+LONG_S = 20.0
 BLIND = 3
 """Of so many runs left out one may go untold. There are kernels that run no BPF program over some processes of theirs,
 and nobody sees what a softirq brings over one of these (docs/kernel.md). Where nothing stands in, all go untold."""
@@ -44,6 +45,11 @@ def _left_out() -> int:
         except FileNotFoundError:  # the folder's own
             continue
     return sum(int(count) for text in texts for count in re.findall(r"^recursion_misses:\s*(\d+)$", text, re.MULTILINE))
+
+
+def _enough(began_s: float) -> bool:
+    took_s = time.monotonic() - began_s
+    return _left_out() >= (LEFT_OUT if took_s < LONG_S else LEFT_OUT / 4) or took_s > PATIENCE_S
 
 
 def _keep_at(again: Callable[[], None]) -> None:
@@ -114,9 +120,9 @@ def test_bytes_that_come_while_the_program_runs_are_told_as_any_others(tmp_path:
             peers.far.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 1_500_000 + 70_000 * number)
         reader = threading.Thread(target=_read_all, args=[connections])
         reader.start()
-        until_s = time.monotonic() + PATIENCE_S
+        began_s = time.monotonic()
         with _beside(wake_a_socket_of_no_interest):
-            while _left_out() < LEFT_OUT and time.monotonic() < until_s:
+            while not _enough(began_s):
                 for peers in connections:
                     peers.send(100_000)
         left_out = _left_out()
@@ -124,7 +130,7 @@ def test_bytes_that_come_while_the_program_runs_are_told_as_any_others(tmp_path:
             peers.far.shutdown(socket.SHUT_WR)
         reader.join()
         tracing.stop()
-        assert left_out >= LEFT_OUT
+        assert left_out >= LEFT_OUT / 4
         assert tracing.count(Counter.EVENTS_LOST) == 0
         for peers in connections:
             assert_covers_once(tracing.of(Kind.COPIED, peers.cookie), peers.sends[-1].end)
@@ -177,8 +183,8 @@ def test_attempts_that_end_while_the_program_runs_are_told_as_any_others(tmp_pat
             pytest.skip(_ALONE)
         told = np.zeros(len(ConnectResult) + 1, np.int64)
         given_up = rounds = 0
-        until_s = time.monotonic() + PATIENCE_S
-        while _left_out() < LEFT_OUT and time.monotonic() < until_s:
+        began_s = time.monotonic()
+        while not _enough(began_s):
             rounds += 1
             with _beside(be_refused):
                 given_up += _give_up(address)
@@ -187,7 +193,7 @@ def test_attempts_that_end_while_the_program_runs_are_told_as_any_others(tmp_pat
         tracing.stop()
         _add_results(tracing, told)
         assert tracing.reader.ring.lost == tracing.count(Counter.EVENTS_LOST) == 0
-        assert left_out >= LEFT_OUT
+        assert left_out >= LEFT_OUT / 4
         made = given_up + refused.value
         # Each time the process was ended, maybe behind an attempt and before it had counted it.
         assert made - left_out // BLIND <= told.sum() <= made + rounds
