@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -37,6 +38,8 @@ def run(arguments: list[str]) -> int:
     name = f"tickpath {arguments[0]}" if arguments else "tickpath"
     try:
         parsed = _parser(arguments[0] if arguments else None).parse_args(arguments)
+        gc.freeze()
+        gc.enable()
         return int(parsed.run(parsed))
     except TickpathError as error:
         print(f"{name}: {error}", file=sys.stderr)
