@@ -35,6 +35,8 @@ THERE = {4: "10.9.0.2", 6: "fd09::2"}
 NOWHERE = {4: "10.99.0.1", 6: "fd99::1"}
 FORBIDDEN = {4: "10.98.0.1", 6: "fd98::1"}
 SILENT = {4: "10.97.0.1", 6: "fd97::1"}
+# All of these are the near end's: a router answers each sender five times, then once a second (ip_error in net/ipv4).
+SENDERS = "10.96.0.{}"
 
 
 def _address(addresses: dict[int, str], family: str) -> str:
@@ -59,11 +61,15 @@ class Network:
         self._taps = self.near.tap("t0"), self.far.tap("t0")
         self._shuttle = Shuttle(*self._taps, self._carry)
         self.near.address("t0", "10.9.0.1/24", "fd09::1/64")
+        # A neighbour is asked for three times, a second apart else.
+        self.near.run("sysctl", "-qw", "net.ipv4.neigh.t0.retrans_time_ms=50")
         self.far.address("t0", "10.9.0.2/24", "fd09::2/64")
         for version in (4, 6):
             self.near.ip(f"-{version}", "route", "add", "default", "via", THERE[version])
             for kind, addresses in (("unreachable", NOWHERE), ("prohibit", FORBIDDEN), ("blackhole", SILENT)):
                 self.far.ip(f"-{version}", "route", "add", kind, addresses[version])
+        self.near.ip("route", "add", "local", SENDERS.format("0/24"), "dev", "lo")
+        self.far.ip("route", "add", SENDERS.format("0/24"), "via", HERE[4])
         self.far.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.far.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 
@@ -244,8 +250,9 @@ def test_whose_error_is_taken_at_once_has_not_aborted(
     addresses, error = answer
     failed = {"ECONNREFUSED": ConnectResult.REFUSED, "EHOSTUNREACH": ConnectResult.UNREACHABLE}[error]
     with Tracing(tmp_path, [Selector(80)], connects_only=True) as tracing:
-        for _ in range(20):
+        for number in range(1, 21):
             with network.socket("IPv4") as near:
+                near.bind((SENDERS.format(number), 0))
                 near.setblocking(False)
                 assert near.connect_ex((addresses[4], 80)) == errno.EINPROGRESS
                 taking = took_at_once(near)
