@@ -150,9 +150,9 @@ class Peer:
             self.note(then)
 
     def drain(self) -> None:
-        """Read until the client is gone."""
+        """Read until the client says goodbye, for whose answer it would wait, or is gone."""
         try:
-            while self.read():
+            while (data := self.read()) and data[0] != 0x80 | CLOSE:
                 pass
         except OSError:
             pass

@@ -19,6 +19,7 @@ from ports import held_port
 from tickpath.clock import StepWatch
 from tickpath.errors import TickpathError
 from tickpath.event import RECORD, Clock, Counter, Kind, MessageFlag, RowState
+from tickpath.probes.feed import session
 from tickpath.probes.feed.connection import ConnectError, ConnectSettings, tls_context
 from tickpath.probes.feed.feed import Backoff, Feed, FeedSettings
 from tickpath.probes.feed.publisher import Publisher
@@ -59,6 +60,12 @@ def make(
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     with Recorder(tmp_path, "test") as made:
         yield made
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent connection is looked at more often: no signal wakes a feed that runs in a thread."""
+    monkeypatch.setattr(session, "TICK_S", 0.05)
 
 
 def counters(recorder: Recorder) -> dict[Counter, int]:
@@ -267,6 +274,7 @@ def test_gaps_are_counted(recorder: Recorder) -> None:
     assert counters(recorder)[Counter.FEED_GAPS] == 2
 
 
+@pytest.mark.usefixtures("hasty")
 def test_each_connection_has_a_row_and_ordinals_of_its_own(recorder: Recorder) -> None:
     def script(peer: Peer, number: int) -> None:
         peer.accept()
@@ -301,6 +309,7 @@ def test_each_connection_has_a_row_and_ordinals_of_its_own(recorder: Recorder) -
     assert len(records(recorder, Kind.CLOSED)) == 4
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_first_connection_that_fails_is_tried_again(recorder: Recorder) -> None:
     def script(peer: Peer, number: int) -> None:
         if number < 2:
@@ -428,6 +437,7 @@ def test_a_message_too_long_ends_the_connection(recorder: Recorder) -> None:
     assert counters(recorder)[Counter.MESSAGES] == 2
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_silent_connection_is_given_up(recorder: Recorder) -> None:
     def script(peer: Peer, number: int) -> None:
         peer.accept(then=trade(1))
@@ -440,6 +450,7 @@ def test_a_silent_connection_is_given_up(recorder: Recorder) -> None:
     assert counters(recorder)[Counter.MESSAGES] == 1
 
 
+@pytest.mark.usefixtures("hasty")
 def test_stop_says_goodbye_and_closes_the_row(recorder: Recorder) -> None:
     goodbye: list[bytes] = []
 
