@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +21,17 @@ hypothesis.settings.load_profile("untimed")
 
 # Else `python -c` in the checkout would import the tree, which has no native parts.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What collecting makes stays to the end: it is not looked through for garbage, meanwhile or with each test's."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
