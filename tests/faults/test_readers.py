@@ -45,7 +45,7 @@ def test_a_stopped_exporter_is_lapped_and_knows_what_it_lost(tmp_path: Path) -> 
 
 
 def test_a_late_reader_counts_what_it_did_not_see(tmp_path: Path) -> None:
-    with Plant(tmp_path, wire=False) as plant:
+    with Plant(tmp_path, wire=False, simulate=["--speed", "4"]) as plant:
         plant.kill("exporter")
         for saved in plant.rings.glob("*.cursors"):
             saved.unlink()  # as one that was never there

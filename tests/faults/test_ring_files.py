@@ -126,7 +126,7 @@ def _hostile(directory: Path, chance: random.Random) -> None:
 
 
 def test_hostile_files_beside_real_rings_change_nothing(tmp_path: Path) -> None:
-    with Plant(tmp_path, wire=False) as plant:
+    with Plant(tmp_path, wire=False, simulate=["--speed", "4"]) as plant:
         plant.wait_for_messages(plant.feed_names, 50)
         _hostile(plant.rings, random.Random(5))
         plant.wait_for_messages(plant.feed_names, 200)
