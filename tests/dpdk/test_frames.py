@@ -33,6 +33,8 @@ PORT = 443
 BULK = 100_000
 _BULK_SEQ = 1 << 31
 _FIRST_US = 1_700_000_000_000_000
+# Named, or scapy asks the host's own network for the addresses, and waits for an answer.
+_LINK = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 
 
 def _crafted() -> list[Any]:
@@ -43,7 +45,7 @@ def _crafted() -> list[Any]:
         return s.TCP(sport=PORT, dport=40000, seq=seq, ack=77, flags=flags, **more) / s.Raw(payload)
 
     v4, v6 = s.IP(src="192.0.2.1", dst="198.51.100.2"), s.IPv6(src="2001:db8::1", dst="2001:db8::2")
-    ether = s.Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    ether = s.Ether(**_LINK)
     for number, ip in enumerate((v4, v6)):
         seq = 1000 + number * 100_000
         frames += [
@@ -69,8 +71,9 @@ def _crafted() -> list[Any]:
 def _spoiled() -> dict[str, list[Any]]:
     """By the counter that must take them."""
     s, draw = scapy, random.Random(6)
-    whole = bytes(s.Ether() / s.IP(src="192.0.2.1", dst="192.0.2.2") / s.TCP(sport=PORT, dport=9) / (b"z" * 64))
-    fragment = s.Ether() / s.IP(src="192.0.2.1", dst="192.0.2.2", flags="MF", proto=6) / (b"z" * 64)
+    ether = s.Ether(**_LINK)
+    whole = bytes(ether / s.IP(src="192.0.2.1", dst="192.0.2.2") / s.TCP(sport=PORT, dport=9) / (b"z" * 64))
+    fragment = ether / s.IP(src="192.0.2.1", dst="192.0.2.2", flags="MF", proto=6) / (b"z" * 64)
     lying = bytearray(whole)
     lying[16:18] = struct.pack(">H", 4000)  # longer than the frame
     short = bytearray(whole)
@@ -78,7 +81,7 @@ def _spoiled() -> dict[str, list[Any]]:
     offset = bytearray(whole)
     offset[46] = 0x10  # TCP header of 4 bytes
     return {
-        "fragment": [fragment, s.Ether(bytes(s.Ether() / s.IP(frag=100, proto=6, src="192.0.2.1") / (b"z" * 64)))],
+        "fragment": [fragment, s.Ether(bytes(ether / s.IP(frag=100, proto=6, src="192.0.2.1") / (b"z" * 64)))],
         "malformed": [s.Raw(bytes(lying)), s.Raw(bytes(short)), s.Raw(bytes(offset)), s.Raw(whole[:40])],
         "other": [s.Raw(draw.randbytes(12) + b"\x88\xb5" + draw.randbytes(draw.randrange(60))) for _ in range(200)],
     }
@@ -93,8 +96,8 @@ def _sum(data: bytes) -> int:
 
 def _bulk(count: int) -> Iterator[bytes]:
     """The same segment of 10 bytes over and over, at sequence numbers one behind the other, checksums right."""
-    frame = scapy.Ether() / scapy.IP(src="203.0.113.1", dst="203.0.113.2") / scapy.TCP(sport=PORT, dport=5, flags="A")
-    raw = bytearray(bytes(frame / (b"0123456789")))
+    ip = scapy.IP(src="203.0.113.1", dst="203.0.113.2")
+    raw = bytearray(bytes(scapy.Ether(**_LINK) / ip / scapy.TCP(sport=PORT, dport=5, flags="A") / b"0123456789"))
     raw[50:52] = b"\0\0"
     pseudo = bytes(raw[26:34]) + struct.pack(">HH", 6, 30)
     for number in range(count):
