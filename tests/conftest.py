@@ -21,6 +21,8 @@ hypothesis.settings.load_profile("untimed")
 
 # Else `python -c` in the checkout would import the tree, which has no native parts.
 os.environ["PYTHONSAFEPATH"] = "1"
+# Else numpy starts a thread that spins for a while, here and in each script of a test.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(wrapper=True)
