@@ -28,7 +28,7 @@ from wire.capturing import wait_until
 SO_MAX_PACING_RATE = 47
 TCP_USER_TIMEOUT = 18
 LEFT_OUT = 24
-"""So many runs at least, before a test says anything; a quarter of them where that takes long, in an emulated machine."""
+"""So many runs at least, before a test says anything; a quarter of them where that takes long, as in a guest."""
 LONG_S = 20.0
 BLIND = 3
 """Of so many runs left out one may go untold. There are kernels that run no BPF program over some processes of theirs,
