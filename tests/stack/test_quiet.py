@@ -26,7 +26,8 @@ OVERLOAD = {
 }
 _STOLEN = 0.05
 # What says, beside an alarm that is false, what was seen.
-LOSSES = '{__name__=~"tickpath_.*(lost|left_out|dropped|discarded|missed|unmatched|gaps|skipped).*_total"} > 0'
+_LOST = "lost|left_out|dropped|discarded|missed|unmatched|gaps|skipped"
+LOSSES = f'label_replace({{__name__=~"tickpath_.*({_LOST}).*_total"}}, "counter", "$1", "__name__", "(.+)") > 0'
 _EVALUATIONS_S = 120
 _STATISTICS = 6
 
